@@ -1,0 +1,79 @@
+//! A batch of events as columns of canonical Arrow arrays: one array type for each [`Type`].
+
+use super::schema::{Schema, TimeUnit, Type};
+use crate::id::FieldId;
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::DataType;
+
+/// The Arrow type in which the engine holds columns of `ty`.
+///
+/// Text is dictionary-encoded (`Int32` keys, `Utf8` values, no NULL among the values), so that whatever must look at a
+/// string looks at each distinct one once. Timestamps carry no zone: their ticks are UTC.
+#[must_use]
+pub fn canonical_type(ty: Type) -> DataType {
+    match ty {
+        Type::Null => DataType::Null,
+        Type::Bool => DataType::Boolean,
+        Type::Int => DataType::Int64,
+        Type::UInt => DataType::UInt64,
+        Type::Float => DataType::Float64,
+        Type::Decimal { scale } => DataType::Decimal128(38, scale as i8),
+        Type::Text => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
+        Type::Timestamp(unit) => DataType::Timestamp(
+            match unit {
+                TimeUnit::Second => arrow::datatypes::TimeUnit::Second,
+                TimeUnit::Millisecond => arrow::datatypes::TimeUnit::Millisecond,
+                TimeUnit::Microsecond => arrow::datatypes::TimeUnit::Microsecond,
+                TimeUnit::Nanosecond => arrow::datatypes::TimeUnit::Nanosecond,
+            },
+            None,
+        ),
+        Type::Date => DataType::Date32,
+        Type::Interval => DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano),
+    }
+}
+
+/// Events in rows, fields in columns. Column `i` belongs to field `i` of the schema; a column that no reader was asked for,
+/// or that the source does not have, is absent, and every value of it is NULL.
+#[derive(Clone, Debug)]
+pub struct EventBatch {
+    /// The number of the first row, counted over all inputs in order.
+    pub first_row: u64,
+    rows: usize,
+    columns: Vec<Option<ArrayRef>>,
+}
+
+impl EventBatch {
+    /// A batch of `rows` rows; each present column has that length and the [`canonical_type`] of its field.
+    ///
+    /// # Panics
+    /// When a column has another length or type: codecs deliver canonical columns.
+    #[must_use]
+    pub fn new(schema: &Schema, first_row: u64, rows: usize, columns: Vec<Option<ArrayRef>>) -> Self {
+        assert_eq!(columns.len(), schema.fields().len(), "one column, present or absent, for each field");
+        for (field, column) in schema.fields().iter().zip(&columns) {
+            if let Some(column) = column {
+                assert_eq!(column.len(), rows, "length of column {}", field.name);
+                assert_eq!(column.data_type(), &canonical_type(field.ty), "type of column {}", field.name);
+            }
+        }
+        Self { first_row, rows, columns }
+    }
+
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The column of `field`, if present.
+    #[must_use]
+    pub fn column(&self, field: FieldId) -> Option<&ArrayRef> {
+        self.columns[field.index()].as_ref()
+    }
+
+    /// The column of `field`; where it is absent, one of NULLs.
+    #[must_use]
+    pub fn column_or_null(&self, schema: &Schema, field: FieldId) -> ArrayRef {
+        self.column(field).cloned().unwrap_or_else(|| new_null_array(&canonical_type(schema.field(field).ty), self.rows))
+    }
+}

@@ -1,0 +1,149 @@
+//! The schema: fields, their types, and the roles that some of them play.
+
+use crate::id::FieldId;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The unit of a timestamp: how many of its ticks make a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TimeUnit {
+    Second,
+    Millisecond,
+    Microsecond,
+    Nanosecond,
+}
+
+impl TimeUnit {
+    /// Ticks in one second.
+    #[must_use]
+    pub const fn ticks_per_second(self) -> i64 {
+        match self {
+            Self::Second => 1,
+            Self::Millisecond => 1_000,
+            Self::Microsecond => 1_000_000,
+            Self::Nanosecond => 1_000_000_000,
+        }
+    }
+
+    /// Nanoseconds in one tick.
+    #[must_use]
+    pub const fn nanoseconds(self) -> i64 {
+        1_000_000_000 / self.ticks_per_second()
+    }
+}
+
+/// The type of a field or an expression. Widths that only differ in storage are one type: every integer that fits in an
+/// `i64` is [`Type::Int`], every float is [`Type::Float`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Type {
+    /// The type of a bare `NULL`.
+    Null,
+    Bool,
+    Int,
+    /// Unsigned 64-bit integers; the smaller unsigned ones are [`Type::Int`].
+    UInt,
+    Float,
+    /// An exact decimal of at most 38 digits, `scale` of them after the point.
+    Decimal {
+        scale: u8,
+    },
+    Text,
+    /// An instant: ticks of `unit` since 1970-01-01T00:00:00Z. Fields with a time zone are held in UTC.
+    Timestamp(TimeUnit),
+    /// Days since 1970-01-01.
+    Date,
+    Interval,
+}
+
+impl Type {
+    /// Whether arithmetic applies.
+    #[must_use]
+    pub const fn is_numeric(self) -> bool {
+        matches!(self, Self::Int | Self::UInt | Self::Float | Self::Decimal { .. })
+    }
+
+    /// Whether values are whole numbers by their type.
+    #[must_use]
+    pub const fn is_integer(self) -> bool {
+        matches!(self, Self::Int | Self::UInt)
+    }
+}
+
+impl std::fmt::Display for Type {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool => f.write_str("boolean"),
+            Self::Int => f.write_str("int64"),
+            Self::UInt => f.write_str("uint64"),
+            Self::Float => f.write_str("float64"),
+            Self::Decimal { scale } => write!(f, "decimal(38,{scale})"),
+            Self::Text => f.write_str("utf8"),
+            Self::Timestamp(unit) => f.write_str(match unit {
+                TimeUnit::Second => "timestamp(s)",
+                TimeUnit::Millisecond => "timestamp(ms)",
+                TimeUnit::Microsecond => "timestamp(us)",
+                TimeUnit::Nanosecond => "timestamp(ns)",
+            }),
+            Self::Date => f.write_str("date"),
+            Self::Interval => f.write_str("interval"),
+        }
+    }
+}
+
+/// One field of the events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub ty: Type,
+}
+
+/// The fields of the events, in order, and the roles that some of them play.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schema {
+    fields: Vec<Field>,
+    by_name: HashMap<String, FieldId>,
+    /// The event's own identifier, carried into the outputs.
+    pub id: Option<FieldId>,
+    /// The field that names the tenant an event belongs to.
+    pub tenant: Option<FieldId>,
+    /// Event time.
+    pub time: Option<FieldId>,
+    /// The key that state is kept by.
+    pub key: Option<FieldId>,
+    /// The known truth of an event, where there is one (boolean, or a number that is 0 or 1): the source of precision and recall.
+    pub label: Option<FieldId>,
+}
+
+impl Schema {
+    /// A schema of `fields` without roles.
+    ///
+    /// # Errors
+    /// The name that occurs twice.
+    pub fn new(fields: Vec<Field>) -> Result<Self, String> {
+        let mut by_name = HashMap::with_capacity(fields.len());
+        for (index, field) in fields.iter().enumerate() {
+            if by_name.insert(field.name.clone(), FieldId::new(index)).is_some() {
+                return Err(field.name.clone());
+            }
+        }
+        Ok(Self { fields, by_name, ..Self::default() })
+    }
+
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    #[must_use]
+    pub fn field(&self, id: FieldId) -> &Field {
+        &self.fields[id.index()]
+    }
+
+    /// The field of exactly this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<FieldId> {
+        self.by_name.get(name).copied()
+    }
+}

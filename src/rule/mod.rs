@@ -1,0 +1,78 @@
+//! The rule language: documents, conditions and what they mean. Knows nothing of bytes, tables or back ends.
+//!
+//! * [`document`], [`bulk`], [`template`]: from files to [`Rule`]s.
+//! * [`lexer`], [`parser`], [`ast`], [`check`]: from a condition's text to a typed [`crate::expr::Expr`]; [`print`]: back to canonical text.
+//! * [`normal`]: to terms of thresholds; [`lint`]: what interval algebra says about them.
+//! * [`oracle`]: a condition evaluated on one row, obviously right.
+
+pub mod ast;
+pub mod bulk;
+pub mod check;
+pub mod diagnostic;
+pub mod document;
+pub mod lexer;
+pub mod limits;
+pub mod oracle;
+pub mod parser;
+pub mod print;
+pub mod template;
+
+pub use diagnostic::{Diagnostic, Origin, Severity};
+pub use limits::Limits;
+
+use crate::event::Value;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What is done with an event; the strongest of the matching live rules wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    #[default]
+    Allow,
+    Review,
+    Challenge,
+    Block,
+}
+
+/// Whether a rule acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    #[default]
+    Live,
+    /// Matched and reported, never acts.
+    Shadow,
+    /// Compiled, never matched.
+    Off,
+}
+
+/// A rule as its source states it: the condition still text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub id: Arc<str>,
+    /// `None`: every tenant.
+    pub tenant: Option<Arc<str>>,
+    pub when: Arc<str>,
+    /// Where `when` starts; with it every offset in the condition has a line and column.
+    pub origin: Origin,
+    /// Values of `:name` parameters, where the rule is an instance of a template.
+    pub parameters: Vec<(Arc<str>, Value)>,
+    /// Thousandths.
+    pub score: i64,
+    pub action: Action,
+    pub status: Status,
+    pub tags: Vec<Arc<str>>,
+    /// An item that a match speaks for (recommendations): ranked by summed score.
+    pub outcome: Option<Arc<str>>,
+    pub tests: Vec<RuleTest>,
+}
+
+/// A test inside a file: an event that must, or must not, match.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleTest {
+    pub matches: bool,
+    /// Field name to value as written (JSON); fields not named are NULL.
+    pub event: serde_json::Map<String, serde_json::Value>,
+    pub origin: Origin,
+}
