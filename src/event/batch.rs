@@ -1,9 +1,12 @@
 //! A batch of events as columns of canonical Arrow arrays: one array type for each [`Type`].
 
 use super::schema::{Schema, TimeUnit, Type};
+use super::value::Value;
+use crate::expr::columns::value_at;
 use crate::id::FieldId;
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::DataType;
+use std::sync::Arc;
 
 /// The Arrow type in which the engine holds columns of `ty`.
 ///
@@ -37,10 +40,13 @@ pub fn canonical_type(ty: Type) -> DataType {
 /// or that the source does not have, is absent, and every value of it is NULL.
 #[derive(Clone, Debug)]
 pub struct EventBatch {
-    /// The number of the first row, counted over all inputs in order.
+    /// The number of the first input row that the batch covers, counted over all inputs in order. Rows that were left out have numbers,
+    /// too: [`EventBatch::row_number`] knows each row's own.
     pub first_row: u64,
     rows: usize,
     columns: Vec<Option<ArrayRef>>,
+    /// The number of each row, ascending; absent where they follow `first_row` without a gap.
+    row_numbers: Option<Arc<[u64]>>,
 }
 
 impl EventBatch {
@@ -57,7 +63,24 @@ impl EventBatch {
                 assert_eq!(column.data_type(), &canonical_type(field.ty), "type of column {}", field.name);
             }
         }
-        Self { first_row, rows, columns }
+        Self { first_row, rows, columns, row_numbers: None }
+    }
+
+    /// The batch with the number of each row over all inputs, for a batch from which rows were left out.
+    ///
+    /// # Panics
+    /// When there are more or fewer numbers than rows.
+    #[must_use]
+    pub fn with_row_numbers(mut self, numbers: Vec<u64>) -> Self {
+        assert_eq!(numbers.len(), self.rows, "one number for each row");
+        self.row_numbers = Some(numbers.into());
+        self
+    }
+
+    /// The number of row `row`, counted over all inputs in order.
+    #[must_use]
+    pub fn row_number(&self, row: usize) -> u64 {
+        self.row_numbers.as_ref().map_or(self.first_row + row as u64, |numbers| numbers[row])
     }
 
     #[must_use]
@@ -75,5 +98,17 @@ impl EventBatch {
     #[must_use]
     pub fn column_or_null(&self, schema: &Schema, field: FieldId) -> ArrayRef {
         self.column(field).cloned().unwrap_or_else(|| new_null_array(&canonical_type(schema.field(field).ty), self.rows))
+    }
+
+    /// The value of `field` in `row`; NULL where the column is absent.
+    #[must_use]
+    pub fn value(&self, schema: &Schema, field: FieldId, row: usize) -> Value {
+        self.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, row))
+    }
+
+    /// All values of `row`, by field.
+    #[must_use]
+    pub fn row(&self, schema: &Schema, row: usize) -> Vec<Value> {
+        (0..schema.fields().len()).map(|field| self.value(schema, FieldId::new(field), row)).collect()
     }
 }

@@ -3,8 +3,12 @@
 pub mod batch;
 pub mod key;
 pub mod schema;
+pub mod schema_file;
+pub mod set;
+pub mod time;
 pub mod value;
 
 pub use batch::EventBatch;
 pub use schema::{Field, Schema, TimeUnit, Type};
+pub use schema_file::{SchemaError, parse_type};
 pub use value::Value;

@@ -5,9 +5,11 @@
 //!
 //! * [`scalar`]: what each operation means, on single values.
 //! * [`columns`]: the same, a column at a time.
+//! * [`like`], [`prepared`]: patterns, analysed once for an expression.
 
 pub mod columns;
 pub mod like;
+pub mod prepared;
 pub mod scalar;
 
 use crate::event::{Type, Value};
@@ -118,6 +120,9 @@ pub enum Function {
     Least,
     Coalesce,
 }
+
+/// Levels of nodes in an expression at most: evaluation recurses to this depth.
+pub const DEPTH_MAX: u32 = 1024;
 
 /// A run of [`Expr::args`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -327,6 +332,41 @@ impl Expr {
             places[index] = self.push(node, from.types[index]);
         }
         places[id.index()]
+    }
+
+    /// Whether every reference holds: operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need.
+    ///
+    /// The checker makes no others; this is for expressions read from a file.
+    #[must_use]
+    pub fn is_well_formed(&self, fields: usize) -> bool {
+        if self.nodes.is_empty() || self.nodes.len() != self.types.len() {
+            return false;
+        }
+        let mut depths: Vec<u32> = Vec::with_capacity(self.nodes.len());
+        for (index, node) in self.nodes.iter().enumerate() {
+            if let Node::And(args) | Node::Or(args) | Node::Case(args) | Node::Call { args, .. } = node {
+                let end = u64::from(args.start) + u64::from(args.len);
+                let enough = match node {
+                    Node::And(_) | Node::Or(_) => args.len >= 2,
+                    Node::Case(_) => args.len % 2 == 1,
+                    _ => true,
+                };
+                if end > self.args.len() as u64 || !enough {
+                    return false;
+                }
+            }
+            let mut depth = 0;
+            let mut fits = !matches!(node, Node::Field(field) if field.index() >= fields);
+            self.children_of(node, |child| {
+                fits &= child.index() < index;
+                depth = depth.max(depths.get(child.index()).copied().unwrap_or(0) + 1);
+            });
+            if !fits || depth > DEPTH_MAX {
+                return false;
+            }
+            depths.push(depth);
+        }
+        true
     }
 
     /// The fields it reads, ascending.

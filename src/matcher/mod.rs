@@ -4,6 +4,7 @@
 //! * [`cpu`]: written for CPUs; cannot fail.
 //! * [`gpu`]: compute shaders; may refuse, never lies.
 
+pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plain;

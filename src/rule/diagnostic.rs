@@ -25,8 +25,13 @@ pub struct Origin {
 /// One start for the usual text of one line, without an allocation; or one for each line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginLines {
-    Start { line: u32, column: u32 },
+    Start {
+        line: u32,
+        column: u32,
+    },
     Each(Arc<[(u32, u32)]>),
+    /// For a text that its file breaks, folds or escapes: from each byte offset on, the line and column of that place. In order of offsets.
+    Points(Arc<[(u32, u32, u32)]>),
 }
 
 impl Default for OriginLines {
@@ -54,6 +59,14 @@ impl Origin {
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let characters = u32::try_from(text[line_start..offset].chars().count()).unwrap_or(u32::MAX);
         let (line, column) = match &self.lines {
+            OriginLines::Points(points) => {
+                let index = points.partition_point(|&(from, ..)| from as usize <= offset);
+                let Some(&(from, line, column)) = index.checked_sub(1).and_then(|index| points.get(index)) else {
+                    return points.first().map_or((1, 1), |&(_, line, column)| (line, column));
+                };
+                let passed = text.get(from as usize..offset).map_or(0, |passed| passed.chars().count());
+                return (line, column.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX)));
+            }
             OriginLines::Start { line, column } => (line.saturating_add(u32::try_from(line_index).unwrap_or(u32::MAX)), *column),
             OriginLines::Each(lines) => match lines.get(line_index).or_else(|| lines.last()) {
                 Some(&(line, column)) => {
@@ -198,7 +211,10 @@ impl fmt::Display for Diagnostic {
         writeln!(f, "{severity}[{}]: {}", self.code, self.primary)?;
         write!(f, "  --> {}", self.file)?;
         if let Some(row) = self.row {
-            write!(f, " row {row}, column {}", self.column)?;
+            write!(f, " row {row}")?;
+            if self.column > 0 {
+                write!(f, ", column {}", self.column)?;
+            }
         } else if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }

@@ -25,6 +25,15 @@ pub struct Limits {
     pub rules: usize,
 }
 
+impl Limits {
+    /// The limits under which a canonical text is read back: it was within the limits when it was compiled, and printing may have made it longer.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        let usual = Self::default();
+        Self { condition_bytes: usize::MAX, nodes: usize::MAX, list_entries: usize::MAX, nesting: usual.nesting * 2, ..usual }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

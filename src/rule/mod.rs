@@ -1,21 +1,32 @@
 //! The rule language: documents, conditions and what they mean. Knows nothing of bytes, tables or back ends.
 //!
-//! * [`document`], [`bulk`], [`template`]: from files to [`Rule`]s.
-//! * [`lexer`], [`parser`], [`ast`], [`check`]: from a condition's text to a typed [`crate::expr::Expr`]; [`print`]: back to canonical text.
+//! * [`document`], [`bulk`], [`template`]: from files to [`Rule`]s, by way of [`yaml`] (trees) and [`table`] (rows).
+//! * [`lexer`], [`parser`], [`ast`], [`check`]: from a condition's text to a typed [`crate::expr::Expr`]; [`mod@print`]: back to canonical text.
+//! * [`lists`]: named lists of constants.
 //! * [`normal`]: to terms of thresholds; [`lint`]: what interval algebra says about them.
 //! * [`oracle`]: a condition evaluated on one row, obviously right.
 
 pub mod ast;
+pub mod attributes;
+pub mod builtin;
 pub mod bulk;
 pub mod check;
 pub mod diagnostic;
 pub mod document;
 pub mod lexer;
 pub mod limits;
+pub mod lint;
+pub mod lists;
+mod literal;
+pub mod normal;
 pub mod oracle;
 pub mod parser;
 pub mod print;
+mod report;
+mod suggest;
+pub mod table;
 pub mod template;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use limits::Limits;

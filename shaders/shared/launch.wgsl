@@ -1,0 +1,46 @@
+// What one dispatch is told, and what passes between dispatches: twins of src/matcher/gpu/launch.rs.
+
+// Invocations in a workgroup, in every kernel but `plan`.
+const WORKGROUP: u32 = 256u;
+// Pairs that a workgroup of `descend` or `verify` takes: sixteen invocations, one a lane, test a pair.
+const WORKGROUP_PAIRS: u32 = 16u;
+
+// Places in `counters`. Below them stands, for each height, the number of frontier pairs at that height.
+const COUNTER_OPEN: u32 = 14u;
+const COUNTER_CANDIDATES: u32 = 15u;
+
+// Tables come in pages; the `first_…` fields say where the bound page starts within the whole table.
+struct Launch {
+    // Rows of codes, and where they start in the bound codes; codes in a row.
+    rows: u32,
+    first_row: u32,
+    columns: u32,
+    // Length of the partition table.
+    partitions: u32,
+    first_segment: u32,
+    segments: u32,
+    first_node: u32,
+    first_group: u32,
+    first_block: u32,
+    // Height of the frontier that `seed` fills.
+    height: u32,
+    // The counter of what this dispatch reads, the length of that buffer, and how many entries a workgroup takes.
+    source: u32,
+    source_max: u32,
+    workgroup_entries: u32,
+    // The counter of the frontier that this dispatch writes; the lengths of what it writes.
+    sink: u32,
+    sink_max: u32,
+    open_max: u32,
+    candidates_max: u32,
+    // Workgroups in a line of the two-dimensional dispatch.
+    line: u32,
+    padding0: u32,
+    padding1: u32,
+}
+
+// A node (or, at height 0, a group) that an event row has yet to be tested against.
+struct Pair {
+    place: u32,
+    row: u32,
+}

@@ -1,0 +1,536 @@
+//! `match`: events through the engine, to results and a summary.
+
+use super::Failure;
+use super::sources::{self, Named, SchemaSources};
+use crate::connector::sink::ResultWriter;
+use crate::connector::source::{EventSource, ReadBatch, Reject, reject_batch, reject_schema};
+use crate::decide::{self, Decisions};
+use crate::engine::Generation;
+use crate::engine::router::{Choice, Routed, Router};
+use crate::event::{EventBatch, Value};
+use crate::expr::columns::Cache;
+use crate::flow::Hits;
+use crate::id::FieldId;
+use crate::parallel::map_in_order;
+use crate::reference::Reference;
+use crate::rule::Diagnostic;
+use crate::tables::Artifact;
+use crate::tables::artifact::ACTIONS;
+use arrow::array::{
+    Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, StringDictionaryBuilder, UInt32Array,
+    UInt64Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Int32Type, Schema as ArrowSchema, SchemaRef};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the results are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Emit {
+    /// One row an event: score, action, rules.
+    Decisions,
+    /// One row for each rule that matches an event.
+    Hits,
+    /// One row a rule: how many events it matches.
+    Counts,
+    None,
+}
+
+/// Who matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Backend {
+    /// The faster of cpu and gpu, batch by batch.
+    Auto,
+    Cpu,
+    Gpu,
+    /// Row by row and rule by rule, obviously right.
+    Reference,
+}
+
+/// What `match` was asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub rules: Vec<PathBuf>,
+    /// Files, globs, `-`; empty: the events of the pack folder.
+    pub events: Vec<String>,
+    pub schema: Option<PathBuf>,
+    pub backend: Backend,
+    pub emit: Emit,
+    pub output: Option<String>,
+    pub rejects: Option<String>,
+    pub threads: usize,
+    pub batch_rows: usize,
+    pub strict: bool,
+}
+
+/// What the caller is told while the command runs.
+pub trait Progress {
+    /// Rules are compiled or loaded; `warnings` came with them.
+    fn rules(&mut self, warnings: &[Diagnostic]);
+    /// So many rows were done, and so many bytes of all (if that is known) read.
+    fn rows(&mut self, rows: u64, bytes: u64, total: Option<u64>);
+    /// Something about the input that the user should know.
+    fn warning(&mut self, text: &str);
+}
+
+/// What a run gave, for the summary.
+#[derive(Debug)]
+pub struct Summary {
+    pub artifact: Arc<Artifact>,
+    pub rows: u64,
+    pub rejected: u64,
+    pub hits: u64,
+    /// Hits of each rule.
+    pub counts: Vec<u64>,
+    /// Events by action, weakest first.
+    pub actions: [u64; ACTIONS.len()],
+    /// Thousandths, by outcome.
+    pub outcomes: BTreeMap<String, i128>,
+    pub labels: Option<Labels>,
+    pub backend: Backend,
+    pub reason: String,
+    pub routed: Routed,
+    pub threads: usize,
+    /// Time to compile or load the rules.
+    pub prepare: Duration,
+    pub times: Times,
+    /// From the first batch asked for to the last result written.
+    pub wall: Duration,
+}
+
+/// Time spent in each stage, summed over threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    pub read: Duration,
+    pub encode: Duration,
+    pub matching: Duration,
+    pub decide: Duration,
+    pub write: Duration,
+}
+
+/// Decisions against the known truth: an event is flagged if its action is stronger than `allow`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    pub field: String,
+    pub flagged_true: u64,
+    pub flagged_false: u64,
+    pub missed: u64,
+    /// Labels that are NULL: such events are in none of the other counts.
+    pub unknown: u64,
+    /// For each rule, its hits on events whose label is true.
+    pub true_hits: Vec<u64>,
+}
+
+/// Rules ready to match.
+struct Matcher {
+    artifact: Arc<Artifact>,
+    generation: Generation,
+    engine: Engine,
+}
+
+enum Engine {
+    Tables(Box<Router>),
+    Reference(Reference),
+}
+
+/// What came of one batch.
+struct Done {
+    rows: usize,
+    bytes_read: u64,
+    rejects: Vec<Reject>,
+    warnings: Vec<String>,
+    hits: Hits,
+    decisions: Decisions,
+    labels: Vec<Option<bool>>,
+    output: Option<Result<RecordBatch, String>>,
+    times: Times,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Files that cannot be read or written, errors in the rules, a back end that cannot be had, with `strict` the first bad row.
+pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
+    let started = Instant::now();
+    let mut options = options.clone();
+    let artifact = load(&mut options, progress)?;
+    let generation = Generation::new(Arc::clone(&artifact))?;
+    let engine = match options.backend {
+        Backend::Reference => Engine::Reference(Reference::new(&artifact)?),
+        Backend::Auto => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), Choice::Auto)?)),
+        Backend::Cpu => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), Choice::Cpu)?)),
+        Backend::Gpu => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), Choice::Gpu)?)),
+    };
+    let matcher = Matcher { artifact, generation, engine };
+    let prepare = started.elapsed();
+    let mut summary = matcher.stream(&options, progress)?;
+    summary.prepare = prepare;
+    Ok(summary)
+}
+
+/// Opens or compiles the rules. Where no events were named, those of the pack folder are.
+///
+/// # Errors
+/// Files that cannot be read, errors in the rules, no events.
+pub fn load(options: &mut Options, progress: &mut dyn Progress) -> Result<Arc<Artifact>, Failure> {
+    let artifact = match Named::look(&options.rules)? {
+        Named::Artifact(path) => {
+            if options.schema.is_some() {
+                return Err("an artifact has its own schema; leave out --schema, or give the rule files".to_owned().into());
+            }
+            let artifact = Artifact::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            progress.rules(&[]);
+            artifact
+        }
+        Named::Rules { files, schema: pack, events } => {
+            if options.events.is_empty() {
+                options.events = events;
+            }
+            // Standard input can be read only once, so it cannot tell the schema beforehand.
+            let events: Vec<String> = options.events.iter().filter(|name| *name != "-").cloned().collect();
+            let from = SchemaSources { given: options.schema.as_deref(), events: &events };
+            let compiled = sources::compile(&files, pack.as_deref(), from, options.threads)?;
+            let Some(bytes) = compiled.artifact else { return Err(Failure::Diagnostics(compiled.diagnostics)) };
+            progress.rules(&compiled.diagnostics);
+            Artifact::from_bytes(&bytes)?
+        }
+    };
+    if options.events.is_empty() {
+        return Err("there are no events; give them with --events FILE".to_owned().into());
+    }
+    Ok(Arc::new(artifact))
+}
+
+impl Matcher {
+    fn needed(&self) -> Vec<FieldId> {
+        let schema = self.artifact.schema();
+        let mut needed = match &self.engine {
+            Engine::Tables(_) => self.generation.fields(),
+            Engine::Reference(reference) => reference.fields(),
+        };
+        needed.extend([schema.id, schema.tenant, schema.label].into_iter().flatten());
+        needed
+    }
+
+    fn stream(self, options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
+        let schema = self.artifact.schema();
+        let source = EventSource::open(&options.events, Some(schema))?;
+        source.warnings().iter().for_each(|warning| progress.warning(warning));
+        let total = source.total_bytes();
+        let output_schema = output_schema(&self.artifact, options.emit);
+        let mut writer = match (&options.output, options.emit) {
+            (_, Emit::None) => None,
+            (name, _) => Some(ResultWriter::create(name.as_deref().unwrap_or("-"), &output_schema)?),
+        };
+        let mut rejects = options.rejects.as_deref().map(|name| ResultWriter::create(name, &reject_schema())).transpose()?;
+        let mut summary = self.empty_summary(options);
+        let mut failure: Option<Failure> = None;
+        let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
+        let wall = Instant::now();
+        let mut reader = source.read(&self.needed(), options.batch_rows, options.strict);
+        let mut fault = None;
+        let batches = std::iter::from_fn(|| {
+            let start = Instant::now();
+            let batch = reader.next();
+            read += start.elapsed();
+            match batch {
+                Some(Ok(batch)) => Some(batch),
+                Some(Err(error)) => {
+                    fault = Some(error);
+                    None
+                }
+                None => None,
+            }
+        });
+        map_in_order(
+            batches,
+            options.threads,
+            |batch| self.process(batch, options.emit, &output_schema),
+            |done| {
+                let start = Instant::now();
+                let taken = summary.take(done, &mut writer, &mut rejects, progress, total);
+                write += start.elapsed();
+                taken.map_err(|error| failure = Some(error)).is_ok()
+            },
+        );
+        if let Some(error) = fault {
+            return Err(error.into());
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        reader.take_warnings().iter().for_each(|warning| progress.warning(warning));
+        if let (Some(writer), Emit::Counts) = (&mut writer, options.emit) {
+            for first in (0..summary.counts.len()).step_by(1 << 16) {
+                let last = (first + (1 << 16)).min(summary.counts.len());
+                writer.write(&counts_batch(&self.artifact, &summary.counts, first..last, &output_schema)?)?;
+            }
+        }
+        for writer in [writer, rejects].into_iter().flatten() {
+            writer.finish()?;
+        }
+        (summary.times.read, summary.times.write) = (read, write);
+        summary.wall = wall.elapsed();
+        if let Engine::Tables(router) = &self.engine {
+            summary.reason = router.reason();
+            summary.routed = router.routed();
+        }
+        Ok(summary)
+    }
+
+    fn empty_summary(&self, options: &Options) -> Summary {
+        let rules = self.artifact.rules().len();
+        let schema = self.artifact.schema();
+        let labels =
+            schema.label.map(|field| Labels { field: schema.field(field).name.clone(), true_hits: vec![0; rules], ..Labels::default() });
+        Summary {
+            artifact: Arc::clone(&self.artifact),
+            rows: 0,
+            rejected: 0,
+            hits: 0,
+            counts: vec![0; rules],
+            actions: [0; ACTIONS.len()],
+            outcomes: BTreeMap::new(),
+            labels,
+            backend: options.backend,
+            reason: "asked for".to_owned(),
+            routed: Routed::default(),
+            threads: options.threads,
+            prepare: Duration::ZERO,
+            times: Times::default(),
+            wall: Duration::ZERO,
+        }
+    }
+
+    /// One batch from columns to results: on one thread, sharing nothing that changes.
+    fn process(&self, read: ReadBatch, emit: Emit, output_schema: &SchemaRef) -> Done {
+        let batch = &read.batch;
+        let mut times = Times::default();
+        let mut lap = Instant::now();
+        let mut time = || {
+            let now = Instant::now();
+            now - std::mem::replace(&mut lap, now)
+        };
+        let hits = match &self.engine {
+            Engine::Reference(reference) => {
+                let hits = reference.hits(batch);
+                times.matching = time();
+                hits
+            }
+            Engine::Tables(router) => {
+                let mut cache = Cache::default();
+                let encoded = self.generation.encode(batch, &mut cache);
+                times.encode = time();
+                let candidates = router.candidates(&encoded);
+                let hits = self.generation.verify(batch, &candidates, &mut cache);
+                times.matching = time();
+                hits
+            }
+        };
+        let decisions = decide::decide(&hits, self.artifact.rules());
+        times.decide = time();
+        let output = match emit {
+            Emit::Decisions => Some(self.decisions_batch(batch, &decisions, output_schema)),
+            Emit::Hits => Some(self.hits_batch(batch, &hits, output_schema)),
+            Emit::Counts | Emit::None => None,
+        };
+        times.write = time();
+        Done {
+            rows: batch.rows(),
+            bytes_read: read.bytes_read,
+            labels: self.labels(batch),
+            rejects: read.rejects,
+            warnings: read.warnings,
+            hits,
+            decisions,
+            output,
+            times,
+        }
+    }
+
+    fn labels(&self, batch: &EventBatch) -> Vec<Option<bool>> {
+        let schema = self.artifact.schema();
+        let Some(field) = schema.label else { return Vec::new() };
+        (0..batch.rows())
+            .map(|row| match batch.value(schema, field, row) {
+                Value::Bool(label) => Some(label),
+                Value::Int(label) => Some(label != 0),
+                Value::UInt(label) => Some(label != 0),
+                Value::Float(label) => Some(label != 0.0),
+                Value::Decimal { units, .. } => Some(units != 0),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The columns that every result starts with: row, id, tenant.
+    fn leading_columns(&self, batch: &EventBatch, rows: Option<&UInt32Array>) -> Result<Vec<ArrayRef>, String> {
+        let schema = self.artifact.schema();
+        let number = |row: u32| batch.row_number(row as usize);
+        let numbers: UInt64Array = match rows {
+            Some(rows) => rows.values().iter().map(|row| number(*row)).collect(),
+            None => (0..batch.rows() as u32).map(number).collect(),
+        };
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(numbers)];
+        for field in [schema.id, schema.tenant].into_iter().flatten() {
+            let column = batch.column_or_null(schema, field);
+            let column = match rows {
+                Some(rows) => take(&column, rows, None).map_err(|error| error.to_string())?,
+                None => column,
+            };
+            columns.push(arrow::compute::cast(&column, &plain_type(column.data_type())).map_err(|error| error.to_string())?);
+        }
+        Ok(columns)
+    }
+
+    fn decisions_batch(&self, batch: &EventBatch, decisions: &Decisions, schema: &SchemaRef) -> Result<RecordBatch, String> {
+        let mut columns = self.leading_columns(batch, None)?;
+        let scores = Decimal128Array::from_iter_values(decisions.scores.iter().map(|score| i128::from(*score)));
+        columns.push(Arc::new(scores.with_precision_and_scale(18, 3).map_err(|error| error.to_string())?));
+        columns.push(Arc::new(StringArray::from_iter_values(decisions.actions.iter().map(|action| ACTIONS[usize::from(*action)]))));
+        for hits in [&decisions.rules, &decisions.shadow_rules] {
+            let mut lists = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, false));
+            for row in 0..hits.rows() {
+                hits.row(row).iter().for_each(|rule| lists.values().append_value(self.artifact.rule_name(*rule)));
+                lists.append(true);
+            }
+            columns.push(Arc::new(lists.finish()));
+        }
+        let generation = self.artifact.generation();
+        columns.push(Arc::new(StringArray::from_iter_values((0..batch.rows()).map(|_| &generation))));
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
+    }
+
+    fn hits_batch(&self, batch: &EventBatch, hits: &Hits, schema: &SchemaRef) -> Result<RecordBatch, String> {
+        let rows: UInt32Array = (0..hits.rows()).flat_map(|row| std::iter::repeat_n(row as u32, hits.row(row).len())).collect();
+        let mut columns = self.leading_columns(batch, Some(&rows))?;
+        let mut names = StringDictionaryBuilder::<Int32Type>::new();
+        hits.rules.iter().for_each(|rule| names.append_value(self.artifact.rule_name(*rule)));
+        columns.push(arrow::compute::cast(&names.finish(), &DataType::Utf8).map_err(|error| error.to_string())?);
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
+    }
+}
+
+/// Dictionaries are how the engine holds texts; results have plain ones.
+fn plain_type(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Dictionary(_, values) => (**values).clone(),
+        other => other.clone(),
+    }
+}
+
+/// The columns of the results.
+fn output_schema(artifact: &Artifact, emit: Emit) -> SchemaRef {
+    let schema = artifact.schema();
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let mut fields = Vec::new();
+    if matches!(emit, Emit::Decisions | Emit::Hits) {
+        fields.push(Field::new("row", DataType::UInt64, false));
+        for (name, field) in [("id", schema.id), ("tenant", schema.tenant)] {
+            if let Some(field) = field {
+                let ty = crate::event::batch::canonical_type(schema.field(field).ty);
+                fields.push(Field::new(name, plain_type(&ty), true));
+            }
+        }
+    }
+    match emit {
+        Emit::Decisions => {
+            let list = |name: &str| Field::new(name, DataType::List(Arc::new(Field::new("item", DataType::Utf8, false))), false);
+            fields.push(Field::new("score", DataType::Decimal128(18, 3), false));
+            fields.extend([text("action"), list("rules"), list("shadow_rules"), text("generation")]);
+        }
+        Emit::Hits => fields.push(text("rule")),
+        Emit::Counts => fields.extend([text("rule"), Field::new("hits", DataType::UInt64, false)]),
+        Emit::None => {}
+    }
+    Arc::new(ArrowSchema::new(fields))
+}
+
+fn counts_batch(artifact: &Artifact, counts: &[u64], rules: std::ops::Range<usize>, schema: &SchemaRef) -> Result<RecordBatch, String> {
+    let names = StringArray::from_iter_values(rules.clone().map(|rule| artifact.rule_name(crate::id::RuleId::new(rule))));
+    let columns: Vec<ArrayRef> = vec![Arc::new(names), Arc::new(UInt64Array::from_iter_values(counts[rules].iter().copied()))];
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
+}
+
+impl Summary {
+    /// Takes the results of one batch: writes them, and adds them up.
+    fn take(
+        &mut self,
+        done: Done,
+        writer: &mut Option<ResultWriter>,
+        rejects: &mut Option<ResultWriter>,
+        progress: &mut dyn Progress,
+        total: Option<u64>,
+    ) -> Result<(), Failure> {
+        done.warnings.iter().for_each(|warning| progress.warning(warning));
+        if let (Some(writer), Some(output)) = (writer, done.output) {
+            writer.write(&output?)?;
+        }
+        if !done.rejects.is_empty() {
+            self.rejected += done.rejects.len() as u64;
+            if let Some(rejects) = rejects {
+                rejects.write(&reject_batch(&done.rejects).map_err(|error| error.to_string())?)?;
+            }
+        }
+        self.rows += done.rows as u64;
+        self.hits += done.hits.rules.len() as u64;
+        decide::count(&done.hits, &mut self.counts);
+        done.decisions.actions.iter().for_each(|action| self.actions[usize::from(*action)] += 1);
+        for rule in &done.decisions.rules.rules {
+            let record = self.artifact.rule(*rule);
+            if record.outcome != crate::tables::layout::NONE {
+                *self.outcomes.entry(self.artifact.name(record.outcome).to_owned()).or_default() += i128::from(record.score);
+            }
+        }
+        if let Some(labels) = &mut self.labels {
+            labels.take(&done.labels, &done.decisions, &done.hits);
+        }
+        self.times.encode += done.times.encode;
+        self.times.matching += done.times.matching;
+        self.times.decide += done.times.decide + done.times.write;
+        progress.rows(self.rows, done.bytes_read, total);
+        Ok(())
+    }
+}
+
+impl Labels {
+    fn take(&mut self, labels: &[Option<bool>], decisions: &Decisions, hits: &Hits) {
+        for (row, label) in labels.iter().enumerate() {
+            match (label, decisions.actions[row] > 0) {
+                (Some(true), true) => self.flagged_true += 1,
+                (Some(true), false) => self.missed += 1,
+                (Some(false), true) => self.flagged_false += 1,
+                (Some(false), false) => {}
+                (None, _) => self.unknown += 1,
+            }
+            if *label == Some(true) {
+                hits.row(row).iter().for_each(|rule| self.true_hits[rule.index()] += 1);
+            }
+        }
+    }
+
+    /// True among the flagged.
+    #[must_use]
+    pub fn precision(&self) -> Option<f64> {
+        ratio(self.flagged_true, self.flagged_true + self.flagged_false)
+    }
+
+    /// Flagged among the true: the share that is caught.
+    #[must_use]
+    pub fn recall(&self) -> Option<f64> {
+        ratio(self.flagged_true, self.flagged_true + self.missed)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// The default of `--threads`.
+#[must_use]
+pub fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

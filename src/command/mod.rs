@@ -1,0 +1,44 @@
+//! What the command line does, one file a command. Commands write to the writers they are given; `main` alone prints and exits.
+
+pub mod compile;
+pub mod devices;
+pub mod explain;
+pub mod inspect;
+pub mod matching;
+pub mod report;
+pub mod sources;
+
+use crate::rule::Diagnostic;
+
+/// Why a command ended early; `main` shows it and exits with 1.
+#[derive(Debug)]
+pub enum Failure {
+    /// One sentence for people.
+    Message(String),
+    /// Errors in rules. Warnings may be among them.
+    Diagnostics(Vec<Diagnostic>),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Message(message)
+    }
+}
+
+impl From<crate::codec::Error> for Failure {
+    fn from(error: crate::codec::Error) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<crate::tables::ArtifactError> for Failure {
+    fn from(error: crate::tables::ArtifactError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Message(format!("cannot write: {error}"))
+    }
+}

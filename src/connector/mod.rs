@@ -1,0 +1,15 @@
+//! Connectors: where events come from and where results go.
+//!
+//! * [`mod@file`]: the names a user gives (paths, globs, `-`), opened.
+//! * [`source`]: event batches from several inputs in order.
+//! * [`sink`]: results to a file or to standard output.
+
+pub mod file;
+pub mod sink;
+pub mod source;
+
+pub use sink::ResultWriter;
+pub use source::{EventReader, EventSource, ReadBatch, Reject};
+
+#[cfg(test)]
+mod tests;

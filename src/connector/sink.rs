@@ -1,0 +1,106 @@
+//! Results to a file or to standard output.
+
+use super::file::STANDARD;
+use crate::codec::write::BatchWriter;
+use crate::codec::{Error, Format};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes record batches in the format that the name's ending stands for; `-` is NDJSON on standard output.
+///
+/// A file appears under its name when it is finished, not before: until then it is beside it under another name, and where the
+/// writer is dropped unfinished, it is removed.
+pub struct ResultWriter {
+    name: String,
+    writer: Option<BatchWriter<Output>>,
+    /// The name while writing, and the name to be.
+    unfinished: Option<(PathBuf, PathBuf)>,
+}
+
+type Output = Box<dyn Write + Send>;
+
+impl ResultWriter {
+    /// Starts an output of batches of `schema`.
+    ///
+    /// # Errors
+    /// When the ending is not known or the file cannot be created.
+    pub fn create(name: &str, schema: &SchemaRef) -> Result<Self, Error> {
+        let fault = |what: String| Error::new(name, what);
+        if name == STANDARD {
+            let output: Output = Box::new(BufWriter::new(io::stdout()));
+            let writer = BatchWriter::new(output, schema, Format::Json).map_err(|what| Error::new("standard output", what))?;
+            return Ok(Self { name: "standard output".to_owned(), writer: Some(writer), unfinished: None });
+        }
+        let path = Path::new(name);
+        let device = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let format = match Format::of_ending(name) {
+            Some(format) => format,
+            None if device => Format::Json,
+            None => {
+                return Err(fault("the format is not known".to_owned())
+                    .with_hint("the ending is one of .parquet, .arrow, .ndjson and .csv; `-` is NDJSON on standard output"));
+            }
+        };
+        if path.is_dir() {
+            return Err(fault("a directory, not a file".to_owned()));
+        }
+        // A device or a pipe is written to as it is.
+        let unfinished = if device { None } else { Some((beside(path), path.to_owned())) };
+        let at = unfinished.as_ref().map_or(path, |(temporary, _)| temporary);
+        let file = File::create(at).map_err(|error| fault(format!("cannot be created: {error}")))?;
+        let mut result = Self { name: name.to_owned(), writer: None, unfinished };
+        let output: Output = Box::new(BufWriter::with_capacity(1 << 18, file));
+        result.writer = Some(BatchWriter::new(output, schema, format).map_err(|what| Error::new(name, what))?);
+        Ok(result)
+    }
+
+    /// Writes a batch of the output's schema.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        match &mut self.writer {
+            Some(writer) => writer.write(batch).map_err(|what| Error::new(&self.name, format!("cannot be written: {what}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes the output; a file now has its name.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let fault = |what: String| Error::new(&self.name, format!("cannot be written: {what}"));
+        if let Some(writer) = self.writer.take() {
+            let mut output = writer.finish().map_err(fault)?;
+            output.flush().map_err(|error| fault(error.to_string()))?;
+        }
+        if let Some((temporary, path)) = &self.unfinished {
+            std::fs::rename(temporary, path).map_err(|error| fault(error.to_string()))?;
+        }
+        self.unfinished = None;
+        Ok(())
+    }
+}
+
+impl Drop for ResultWriter {
+    fn drop(&mut self) {
+        self.writer = None;
+        if let Some((temporary, _)) = &self.unfinished {
+            // Nothing depends on it: at worst a file of a telling name stays.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+/// A name in the same folder that nobody else uses.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.part", std::process::id()));
+    path.with_file_name(name)
+}

@@ -1,0 +1,45 @@
+//! What one dispatch is told, and what passes between dispatches: twins of shaders/shared/launch.wgsl.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Invocations in a workgroup, in every kernel but `plan`.
+pub const WORKGROUP: u32 = 256;
+
+/// Pairs that a workgroup of `descend` or `verify` takes.
+pub const WORKGROUP_PAIRS: u32 = 16;
+
+/// Levels that a segment may have above its groups. Sixteen to the eighth exceeds any number of groups.
+pub const HEIGHT_MAX: u32 = 8;
+
+/// Counters on the device. The first [`HEIGHT_MAX`]` + 1` count the frontier pairs of each height.
+pub const COUNTERS: usize = 16;
+pub const COUNTER_OPEN: u32 = 14;
+pub const COUNTER_CANDIDATES: u32 = 15;
+
+/// Bytes from one [`Launch`] to the next: the coarsest alignment that adapters ask of uniform offsets.
+pub const LAUNCH_STRIDE: u64 = 256;
+
+/// What one dispatch is told. The fields' meanings are in the twin.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Launch {
+    pub rows: u32,
+    pub first_row: u32,
+    pub columns: u32,
+    pub partitions: u32,
+    pub first_segment: u32,
+    pub segments: u32,
+    pub first_node: u32,
+    pub first_group: u32,
+    pub first_block: u32,
+    pub height: u32,
+    pub source: u32,
+    pub source_max: u32,
+    pub workgroup_entries: u32,
+    pub sink: u32,
+    pub sink_max: u32,
+    pub open_max: u32,
+    pub candidates_max: u32,
+    pub line: u32,
+    pub padding: [u32; 2],
+}

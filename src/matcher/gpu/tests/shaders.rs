@@ -1,0 +1,173 @@
+//! The shaders' sources, without an adapter: they are valid, and say the same as their twins in Rust.
+
+use crate::matcher::gpu::flight::ENTRY_BYTES;
+use crate::matcher::gpu::launch::{self, Launch};
+use crate::matcher::gpu::stages::{Access, DESCEND, PLAN, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, VERIFY};
+use crate::tables::Candidate;
+use crate::tables::layout::{self, Block, Group, Partition, Segment, SetTest, Tail, Term};
+use std::mem::offset_of;
+use std::path::Path;
+use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
+use wgpu::naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner, front::wgsl};
+
+const STAGES: [StageSource; 5] = [SEED, PLAN, DESCEND, VERIFY, SETTLE];
+
+fn parse(name: &str, source: &str) -> Result<Module, String> {
+    let module = wgsl::parse_str(source).map_err(|error| format!("{name}: {}", error.emit_to_string(source)))?;
+    // No capabilities: neither 64-bit integers nor subgroups.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    validator.validate(&module).map_err(|error| format!("{name}: {}", error.emit_to_string(source)))?;
+    Ok(module)
+}
+
+fn module(stage: &StageSource) -> Module {
+    parse(stage.name, stage.wgsl).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A struct's size and the offsets of its members, if the shader declares it.
+fn structure(module: &Module, name: &str) -> Option<(usize, Vec<(String, usize)>)> {
+    module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)).and_then(|(_, ty)| match &ty.inner {
+        TypeInner::Struct { members, span } => {
+            let members = members.iter().map(|member| (member.name.clone().unwrap_or_default(), member.offset as usize));
+            Some((*span as usize, members.collect()))
+        }
+        _ => None,
+    })
+}
+
+fn constant(module: &Module, name: &str) -> Option<u32> {
+    let (_, constant) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+    match module.global_expressions[constant.init] {
+        wgpu::naga::Expression::Literal(wgpu::naga::Literal::U32(value)) => Some(value),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_stage_is_valid_and_binds_what_it_declares() {
+    for stage in &STAGES {
+        let module = module(stage);
+        let [entry] = module.entry_points.as_slice() else { panic!("{}: one entry point a stage", stage.name) };
+        assert_eq!((entry.name.as_str(), entry.stage), (stage.name, ShaderStage::Compute));
+        let invocations = if stage.name == "plan" { 1 } else { launch::WORKGROUP };
+        assert_eq!(entry.workgroup_size, [invocations, 1, 1], "{}", stage.name);
+
+        let mut declared: Vec<_> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, variable)| {
+                let access = match variable.space {
+                    AddressSpace::Uniform => Access::Uniform,
+                    AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Access::Write,
+                    _ => Access::Read,
+                };
+                variable.binding.map(|binding| (binding.group, binding.binding, variable.name.clone().unwrap_or_default(), access))
+            })
+            .collect();
+        declared.sort_by_key(|(group, binding, ..)| (*group, *binding));
+        let expected: Vec<_> =
+            stage.bindings.iter().zip(0..).map(|((resource, access), nth)| (0, nth, resource.name().to_owned(), *access)).collect();
+        assert_eq!(declared, expected, "{}", stage.name);
+        let storage = stage.bindings.iter().filter(|(_, access)| *access != Access::Uniform).count();
+        assert!(storage <= STORAGE_BUFFERS_MAX as usize, "{}: {storage} storage buffers", stage.name);
+    }
+}
+
+#[test]
+fn an_invalid_source_is_noticed() {
+    let faulty = DESCEND.wgsl.replace("u32(holds)", "holds");
+    assert_ne!(faulty, DESCEND.wgsl);
+    assert!(parse("descend", &faulty).is_err());
+}
+
+#[test]
+fn every_file_belongs_to_a_stage() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut files = 0;
+    for folder in [folder.clone(), folder.join("shared")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "wgsl") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                assert!(STAGES.iter().any(|stage| stage.wgsl.contains(&source)), "{} is part of no stage", path.display());
+                files += 1;
+            }
+        }
+    }
+    assert_eq!(files, 9);
+}
+
+/// Says where a shader's struct differs from its twin.
+macro_rules! differs {
+    ($module:expr, $type:ident { $($field:ident $(as $alias:literal)? $(+ $more:expr)?),* $(,)? }) => {{
+        let expected: Vec<(String, usize)> = vec![$({
+            #[allow(unused_mut, unused_assignments)]
+            let mut name = stringify!($field);
+            $(name = $alias;)?
+            (name.to_owned(), offset_of!($type, $field) $(+ $more)?)
+        }),*];
+        match structure($module, stringify!($type)) {
+            None => Some(format!("{} is not declared", stringify!($type))),
+            Some(found) if found != (size_of::<$type>(), expected.clone()) => Some(format!("{found:?} instead of {expected:?}")),
+            Some(_) => None,
+        }
+    }};
+}
+
+fn differences(module: &Module) -> Vec<String> {
+    let lows = size_of::<[u32; layout::LANES]>();
+    let structs = [
+        differs!(module, Block {
+            columns, low as "low0", low as "low1" + lows, span as "span0", span as "span1" + lows,
+        }),
+        differs!(module, Group { first_block, blocks }),
+        differs!(module, Term { rule, tail }),
+        differs!(module, Tail { first_set, sets, residual, padding }),
+        differs!(module, SetTest { column, first_interval, intervals, padding }),
+        differs!(module, Segment { root, height, first_node, nodes, first_group, groups, first_block, blocks }),
+        differs!(module, Partition { first_segment, segments }),
+        differs!(module, Candidate { row, term }),
+        differs!(module, Launch {
+            rows, first_row, columns, partitions, first_segment, segments, first_node, first_group, first_block, height, source,
+            source_max, workgroup_entries, sink, sink_max, open_max, candidates_max, line, padding as "padding0",
+            padding as "padding1" + 4,
+        }),
+    ];
+    let constants = [
+        ("LANES", layout::LANES as u32),
+        ("NONE", layout::NONE),
+        ("WORKGROUP", launch::WORKGROUP),
+        ("WORKGROUP_PAIRS", launch::WORKGROUP_PAIRS),
+        ("COUNTER_OPEN", launch::COUNTER_OPEN),
+        ("COUNTER_CANDIDATES", launch::COUNTER_CANDIDATES),
+    ]
+    .map(|(name, value)| (constant(module, name) != Some(value)).then(|| format!("{name} is {:?}", constant(module, name))));
+    structs.into_iter().chain(constants).flatten().collect()
+}
+
+#[test]
+fn shared_declarations_are_twins() {
+    for stage in &STAGES {
+        let module = module(stage);
+        assert_eq!(differences(&module), Vec::<String>::new(), "{}", stage.name);
+        // Frontier pairs exist on the device only; the host knows their size.
+        assert_eq!(structure(&module, "Pair").map(|(size, _)| size as u64), Some(ENTRY_BYTES));
+    }
+    assert_eq!(launch::WORKGROUP, launch::WORKGROUP_PAIRS * layout::LANES as u32);
+    assert_eq!(size_of::<Candidate>() as u64, ENTRY_BYTES);
+    assert!(launch::HEIGHT_MAX < launch::COUNTER_OPEN && launch::COUNTER_CANDIDATES < launch::COUNTERS as u32);
+}
+
+#[test]
+fn a_twin_that_differs_is_noticed() {
+    for (from, to, expected) in [
+        ("LANES: u32 = 16u", "LANES: u32 = 8u", "LANES"),
+        ("    first_block: u32,\n    blocks: u32,\n}", "    blocks: u32,\n    first_block: u32,\n}", "first_block"),
+        ("COUNTER_OPEN: u32 = 14u", "COUNTER_OPEN: u32 = 13u", "COUNTER_OPEN"),
+    ] {
+        let faulty = PLAN.wgsl.replace(from, to);
+        assert_ne!(faulty, PLAN.wgsl, "{from}");
+        let found = differences(&parse("plan", &faulty).unwrap());
+        assert!(found.iter().any(|difference| difference.contains(expected)), "{from}: {found:?}");
+    }
+}

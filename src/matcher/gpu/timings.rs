@@ -1,0 +1,56 @@
+//! What the work cost, for calibration and benches.
+
+use std::ops::AddAssign;
+use std::time::Duration;
+
+/// Sums over the batches collected since the last [`super::GpuMatcher::take_timings`].
+///
+/// The times of the kernels stay zero unless [`super::GpuOptions::timings`] is set and the adapter has timestamps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    pub seed: Duration,
+    pub plan: Duration,
+    pub descend: Duration,
+    pub verify: Duration,
+    pub settle: Duration,
+    /// Time the host was blocked, waiting for results.
+    pub waited: Duration,
+    pub rows: u64,
+    /// Times a command buffer was sent.
+    pub submissions: u64,
+    /// Runs whose results did not fit and that were run again, with larger buffers or fewer rows.
+    pub reruns: u64,
+    /// (node, row) pairs tested by `descend`.
+    pub node_pairs: u64,
+    /// (group, row) pairs tested by `verify`.
+    pub group_pairs: u64,
+    /// Terms tested by `settle`.
+    pub open: u64,
+    pub candidates: u64,
+}
+
+impl Timings {
+    /// Time of all kernels.
+    #[must_use]
+    pub fn kernels(&self) -> Duration {
+        self.seed + self.plan + self.descend + self.verify + self.settle
+    }
+}
+
+impl AddAssign for Timings {
+    fn add_assign(&mut self, other: Self) {
+        self.seed += other.seed;
+        self.plan += other.plan;
+        self.descend += other.descend;
+        self.verify += other.verify;
+        self.settle += other.settle;
+        self.waited += other.waited;
+        self.rows += other.rows;
+        self.submissions += other.submissions;
+        self.reruns += other.reruns;
+        self.node_pairs += other.node_pairs;
+        self.group_pairs += other.group_pairs;
+        self.open += other.open;
+        self.candidates += other.candidates;
+    }
+}

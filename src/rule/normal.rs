@@ -1,0 +1,502 @@
+//! The normal form: a condition as a list of terms, each a conjunction of column memberships and, where needed, a residual.
+//!
+//! Three-valued logic is kept by asking, from the root down, "for which rows is this node TRUE" (or FALSE, or NULL, or not one of
+//! them) and pushing the question to the leaves. There each answer is a set of values of one column, NULL included, which is closed under
+//! complement: so nothing is lost on the way, and a term holds exactly where its conjunction is TRUE.
+//!
+//! Trees do not explode: what would become more than [`super::Limits::terms`] terms stays, as a whole or in part, a residual.
+
+use super::oracle;
+use crate::event::key::{self, Key};
+use crate::event::set::{Interval, Place, Set};
+use crate::event::{Schema, Type, Value};
+use crate::expr::{CompareOp, Expr, Node, scalar};
+use crate::id::NodeId;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// What is asked of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Want {
+    True,
+    False,
+    Null,
+    NotTrue,
+    NotFalse,
+    NotNull,
+}
+
+impl Want {
+    /// The question to ask of `x` where this one is asked of `NOT x`.
+    const fn negated(self) -> Self {
+        match self {
+            Self::True => Self::False,
+            Self::False => Self::True,
+            Self::Null => Self::Null,
+            Self::NotTrue => Self::NotFalse,
+            Self::NotFalse => Self::NotTrue,
+            Self::NotNull => Self::NotNull,
+        }
+    }
+
+    fn holds(self, truth: Option<bool>) -> bool {
+        match self {
+            Self::True => truth == Some(true),
+            Self::False => truth == Some(false),
+            Self::Null => truth.is_none(),
+            Self::NotTrue => truth != Some(true),
+            Self::NotFalse => truth != Some(false),
+            Self::NotNull => truth.is_some(),
+        }
+    }
+}
+
+/// A column whose codes the matcher compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Column(pub u32);
+
+/// Where the columns come from: fields, and expressions that become columns of their own.
+pub trait Columns {
+    /// The column of the values of node `operand` of `expr`; `None` where it is not to be one (then its predicates are residual).
+    fn column(&mut self, expr: &Expr, operand: NodeId) -> Option<Column>;
+}
+
+/// A node that must answer `want`.
+pub type Question = (NodeId, Want);
+
+/// A conjunction: every membership holds, and of every residual disjunction at least one question does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Term {
+    /// By column, ascending; no set is empty or full.
+    pub members: Vec<(Column, Set)>,
+    pub residual: Vec<Vec<Question>>,
+}
+
+impl Term {
+    fn and(&self, other: &Self) -> Option<Self> {
+        let mut members: BTreeMap<Column, Set> = self.members.iter().cloned().collect();
+        for (column, set) in &other.members {
+            let both = match members.get(column) {
+                Some(known) => known.intersection(set),
+                None => set.clone(),
+            };
+            if both.is_empty() {
+                return None;
+            }
+            members.insert(*column, both);
+        }
+        let mut residual = self.residual.clone();
+        residual.extend(other.residual.iter().filter(|part| !self.residual.contains(part)).cloned());
+        Some(Self { members: members.into_iter().collect(), residual })
+    }
+
+    fn is_residual_only(&self) -> bool {
+        self.members.is_empty() && self.residual.len() == 1
+    }
+
+    fn is_always(&self) -> bool {
+        self.members.is_empty() && self.residual.is_empty()
+    }
+
+    /// The residual as a condition of its own, if there is one: a row passes if it is TRUE.
+    #[must_use]
+    pub fn residual_expr(&self, source: &Expr) -> Option<Expr> {
+        if self.residual.is_empty() {
+            return None;
+        }
+        let mut expr = Expr::new();
+        // Questions of one source share nodes, so that an operand asked of twice is evaluated once.
+        let mut parts = Vec::new();
+        for disjunction in &self.residual {
+            let mut options = Vec::new();
+            for &(node, want) in disjunction {
+                let node = expr.copy_from(source, node);
+                options.push(asked(&mut expr, node, want));
+            }
+            parts.push(joined(&mut expr, &options, Node::Or));
+        }
+        joined(&mut expr, &parts, Node::And);
+        Some(expr)
+    }
+}
+
+fn joined(expr: &mut Expr, nodes: &[NodeId], join: fn(crate::expr::Args) -> Node) -> NodeId {
+    if let [only] = nodes {
+        return *only;
+    }
+    let args = expr.push_args(nodes);
+    expr.push(join(args), Type::Bool)
+}
+
+/// A node that is TRUE exactly where `node` answers `want`.
+fn asked(expr: &mut Expr, node: NodeId, want: Want) -> NodeId {
+    let not = |expr: &mut Expr, inner: Node| {
+        let inner = expr.push(inner, Type::Bool);
+        expr.push(Node::Not(inner), Type::Bool)
+    };
+    match want {
+        Want::True => node,
+        Want::False => expr.push(Node::Not(node), Type::Bool),
+        Want::Null => expr.push(Node::IsNull(node), Type::Bool),
+        Want::NotTrue => not(expr, Node::IsTrue(node)),
+        Want::NotFalse => not(expr, Node::IsFalse(node)),
+        Want::NotNull => not(expr, Node::IsNull(node)),
+    }
+}
+
+/// The terms of a condition: it is TRUE for a row exactly where one of them holds. No terms: never true. A term without members and residual: always true.
+pub fn terms(expr: &Expr, schema: &Schema, columns: &mut impl Columns, limit: usize) -> Vec<Term> {
+    let mut normaliser = Normaliser { expr, schema, columns, limit: limit.max(1), constant: constants(expr) };
+    let found = normaliser.ask(expr.root(), Want::True);
+    if found.iter().any(Term::is_always) { vec![Term::default()] } else { found }
+}
+
+/// For each node, whether it reads no field.
+fn constants(expr: &Expr) -> Vec<bool> {
+    let mut constant = Vec::with_capacity(expr.nodes().len());
+    for node in expr.nodes() {
+        let mut all = !matches!(node, Node::Field(_));
+        expr.children_of(node, |child| all &= constant[child.index()]);
+        constant.push(all);
+    }
+    constant
+}
+
+struct Normaliser<'a, C> {
+    expr: &'a Expr,
+    schema: &'a Schema,
+    columns: &'a mut C,
+    limit: usize,
+    constant: Vec<bool>,
+}
+
+impl<C: Columns> Normaliser<'_, C> {
+    /// The terms under which `node` answers `want`. Recursion is bounded by the parser's limit on nesting.
+    fn ask(&mut self, node: NodeId, want: Want) -> Vec<Term> {
+        if self.constant[node.index()] {
+            return decided(want.holds(truth(&self.value(node))));
+        }
+        match self.expr.node(node) {
+            Node::Not(inner) => self.ask(*inner, want.negated()),
+            Node::And(args) => self.connective(node, self.expr.args(*args), want, Want::True, Want::False),
+            Node::Or(args) => self.connective(node, self.expr.args(*args), want, Want::False, Want::True),
+            Node::IsTrue(inner) => self.two_valued(*inner, want, Want::True, Want::NotTrue),
+            Node::IsFalse(inner) => self.two_valued(*inner, want, Want::False, Want::NotFalse),
+            Node::IsNull(inner) if self.expr.ty(*inner) == Type::Bool && !matches!(self.expr.node(*inner), Node::Field(_)) => {
+                self.two_valued(*inner, want, Want::Null, Want::NotNull)
+            }
+            Node::IsNull(inner) => {
+                let set = if want.holds(Some(true)) { Set::null() } else { Set::empty() };
+                let set = if want.holds(Some(false)) { set.union(Set::values()) } else { set };
+                self.member(node, want, *inner, set)
+            }
+            Node::Field(_) => {
+                let sets = Truths {
+                    when_true: Set::of(vec![Interval::point(Key::Narrow(1))]),
+                    when_false: Set::of(vec![Interval::point(Key::Narrow(0))]),
+                };
+                self.member(node, want, node, sets.answer(want))
+            }
+            Node::Compare { op, left, right } => self.comparison(node, want, *op, *left, *right),
+            Node::NotDistinct { left, right } => self.not_distinct(node, want, *left, *right),
+            Node::In { operand, list, has_null } => self.in_list(node, want, *operand, list, *has_null),
+            _ => residual(node, want),
+        }
+    }
+
+    fn value(&self, node: NodeId) -> Value {
+        let mut alone = Expr::new();
+        alone.copy_from(self.expr, node);
+        oracle::evaluate(&alone, &[])
+    }
+
+    fn two_valued(&mut self, inner: NodeId, want: Want, yes: Want, no: Want) -> Vec<Term> {
+        match want {
+            Want::True | Want::NotFalse => self.ask(inner, yes),
+            Want::False | Want::NotTrue => self.ask(inner, no),
+            Want::Null => decided(false),
+            Want::NotNull => decided(true),
+        }
+    }
+
+    /// AND and OR at once: `all` is the answer that every operand must give for the whole to give it (TRUE for AND, FALSE for OR), `any` the one that a single operand decides.
+    fn connective(&mut self, node: NodeId, operands: &[NodeId], want: Want, all: Want, any: Want) -> Vec<Term> {
+        let not_all = if all == Want::True { Want::NotTrue } else { Want::NotFalse };
+        let not_any = if any == Want::True { Want::NotTrue } else { Want::NotFalse };
+        match want {
+            w if w == all || w == not_any => self.all(operands, w),
+            w if w == any || w == not_all => self.any(node, operands, w),
+            Want::Null => {
+                let decided = self.all(operands, not_any);
+                let open = self.any(node, operands, not_all);
+                self.product(vec![(decided, Some((node, not_any))), (open, Some((node, not_all)))])
+            }
+            _ => {
+                let mut found = self.all(operands, all);
+                found.extend(self.any(node, operands, any));
+                if found.len() > self.limit { residual(node, want) } else { found }
+            }
+        }
+    }
+
+    fn all(&mut self, operands: &[NodeId], want: Want) -> Vec<Term> {
+        let mut factors = Vec::with_capacity(operands.len());
+        for &operand in operands {
+            let terms = self.ask(operand, want);
+            if terms.is_empty() {
+                return terms;
+            }
+            factors.push((terms, Some((operand, want))));
+        }
+        self.product(factors)
+    }
+
+    /// The conjunction of factors. Factors that would take the number of terms past the limit stay residual: the largest do.
+    fn product(&self, mut factors: Vec<(Vec<Term>, Option<Question>)>) -> Vec<Term> {
+        factors.sort_by_key(|(terms, _)| terms.len());
+        let mut product = vec![Term::default()];
+        for (terms, question) in factors {
+            if product.len() * terms.len() > self.limit
+                && let Some(question) = question
+            {
+                for term in &mut product {
+                    term.residual.push(vec![question]);
+                }
+                continue;
+            }
+            product = product.iter().flat_map(|left| terms.iter().filter_map(|right| left.and(right))).collect();
+        }
+        product
+    }
+
+    fn any(&mut self, node: NodeId, operands: &[NodeId], want: Want) -> Vec<Term> {
+        // Memberships of one column become one set, and pure residuals one disjunction, so that long chains stay short.
+        let mut sets: BTreeMap<Column, Set> = BTreeMap::new();
+        let mut intervals: BTreeMap<Column, Vec<Interval>> = BTreeMap::new();
+        let mut open: Vec<Question> = Vec::new();
+        let mut found: Vec<Term> = Vec::new();
+        for &operand in operands {
+            for mut term in self.ask(operand, want) {
+                if term.is_always() {
+                    return vec![term];
+                }
+                if let [(column, _)] = term.members[..]
+                    && term.residual.is_empty()
+                {
+                    let (_, set) = term.members.remove(0);
+                    sets.entry(column).or_default().null |= set.null;
+                    intervals.entry(column).or_default().extend(set.intervals);
+                } else if term.is_residual_only() {
+                    open.append(&mut term.residual[0]);
+                } else {
+                    found.push(term);
+                }
+            }
+        }
+        for (column, set) in sets {
+            let set = Set { null: set.null, ..Set::of(intervals.remove(&column).unwrap_or_default()) };
+            if set.is_full() {
+                return decided(true);
+            }
+            found.push(Term { members: vec![(column, set)], residual: Vec::new() });
+        }
+        if !open.is_empty() {
+            found.push(Term { members: Vec::new(), residual: vec![open] });
+        }
+        if found.len() > self.limit { residual(node, want) } else { found }
+    }
+
+    /// The rows whose value of `operand` lies in `set`; where the operand is no column, the question stays as it was asked of `node`.
+    fn member(&mut self, node: NodeId, want: Want, operand: NodeId, set: Set) -> Vec<Term> {
+        if set.is_empty() {
+            return decided(false);
+        }
+        if set.is_full() {
+            return decided(true);
+        }
+        match self.columns.column(self.expr, operand) {
+            Some(column) => vec![Term { members: vec![(column, set)], residual: Vec::new() }],
+            None => residual(node, want),
+        }
+    }
+
+    fn comparison(&mut self, node: NodeId, want: Want, op: CompareOp, left: NodeId, right: NodeId) -> Vec<Term> {
+        let (operand, constant, op) = match (self.constant[left.index()], self.constant[right.index()]) {
+            (false, true) => (left, self.value(right), op),
+            (true, false) => (right, self.value(left), flipped(op)),
+            _ => return residual(node, want),
+        };
+        if constant.is_null() {
+            return decided(want.holds(None));
+        }
+        let Some(Split { below, equal, above }) = self.split(operand, &constant) else { return residual(node, want) };
+        let (when_true, when_false) = match op {
+            CompareOp::Equal => (equal, below.union(above)),
+            CompareOp::NotEqual => (below.union(above), equal),
+            CompareOp::Less => (below, equal.union(above)),
+            CompareOp::LessOrEqual => (below.union(equal), above),
+            CompareOp::Greater => (above, below.union(equal)),
+            CompareOp::GreaterOrEqual => (above.union(equal), below),
+        };
+        let set = Truths { when_true, when_false }.answer(want);
+        self.member(node, want, operand, set)
+    }
+
+    fn not_distinct(&mut self, node: NodeId, want: Want, left: NodeId, right: NodeId) -> Vec<Term> {
+        let (operand, constant) = match (self.constant[left.index()], self.constant[right.index()]) {
+            (false, true) => (left, self.value(right)),
+            (true, false) => (right, self.value(left)),
+            _ => return residual(node, want),
+        };
+        let equal = if constant.is_null() {
+            Set::null()
+        } else {
+            match self.split(operand, &constant) {
+                Some(split) => split.equal,
+                None => return residual(node, want),
+            }
+        };
+        let set = Truths { when_false: equal.complement(), when_true: equal }.answer(want);
+        self.member(node, want, operand, set)
+    }
+
+    fn in_list(&mut self, node: NodeId, want: Want, operand: NodeId, list: &[Value], has_null: bool) -> Vec<Term> {
+        if list.is_empty() && !has_null {
+            return decided(want.holds(Some(false)));
+        }
+        let mut intervals = Vec::with_capacity(list.len());
+        for constant in list {
+            match self.split(operand, constant) {
+                Some(split) => intervals.extend(split.equal.intervals),
+                None => return residual(node, want),
+            }
+        }
+        let when_true = Set::of(intervals);
+        let when_false = if has_null { Set::empty() } else { Set { null: false, ..when_true.complement() } };
+        let set = Truths { when_true, when_false }.answer(want);
+        self.member(node, want, operand, set)
+    }
+
+    /// Where the values of `operand`'s type lie around `constant`; `None` where the type has no keys.
+    fn split(&self, operand: NodeId, constant: &Value) -> Option<Split> {
+        let ty = match self.expr.node(operand) {
+            Node::Field(field) => self.schema.field(*field).ty,
+            _ => self.expr.ty(operand),
+        };
+        let own = match (ty, constant) {
+            // The nearest double, as the language has it; -0.0 and NaN find their keys.
+            (Type::Float, Value::Int(_) | Value::UInt(_) | Value::Decimal { .. }) => match scalar::cast(constant, Type::Float) {
+                Value::Float(value) => Some(Key::Narrow(key::of_f64(value))),
+                _ => None,
+            },
+            _ if ty == constant.ty() => key::of_value(constant),
+            _ => None,
+        };
+        let range = key::range(ty);
+        if let Some(own) = own {
+            let (lowest, highest) = match &range {
+                Some((low, high)) => (own <= *low, own >= *high),
+                None => (matches!(&own, Key::Text(text) if text.is_empty()), false),
+            };
+            return Some(Split::new(
+                (!lowest).then(|| Interval { low: None, high: Some(Place::before(own.clone())) }),
+                Some(Interval::point(own.clone())),
+                (!highest).then(|| Interval { low: Some(Place::after(own)), high: None }),
+            ));
+        }
+        // Another type (an integer against a decimal, a date against a timestamp …): the comparison itself, which is monotone in the key, finds where it turns.
+        let (low, high) = range?;
+        let order = |key: &Key| scalar::compare(&key::to_value(key, ty), constant);
+        order(&low)?;
+        let first_not_less = partition(&low, &high, |key| order(key) == Some(Ordering::Less));
+        let first_greater = partition(&low, &high, |key| matches!(order(key), Some(Ordering::Less | Ordering::Equal)));
+        let below = match &first_not_less {
+            None => Some(Interval { low: None, high: None }),
+            Some(first) => (*first != low).then(|| Interval { low: None, high: Some(Place::before(first.clone())) }),
+        };
+        let equal = first_not_less.map(|first| Interval { low: Some(Place::at(first)), high: first_greater.clone().map(Place::before) });
+        let above = first_greater.map(|first| Interval { low: Some(Place::at(first)), high: None });
+        Some(Split::new(below, equal, above))
+    }
+}
+
+/// The values below, equal to, and above a constant.
+struct Split {
+    below: Set,
+    equal: Set,
+    above: Set,
+}
+
+impl Split {
+    fn new(below: Option<Interval>, equal: Option<Interval>, above: Option<Interval>) -> Self {
+        let set = |interval: Option<Interval>| Set::of(interval.into_iter().collect());
+        Self { below: set(below), equal: set(equal), above: set(above) }
+    }
+}
+
+/// The first key of `low..=high` for which `before` does not hold, if there is one. `before` is monotone.
+fn partition(low: &Key, high: &Key, before: impl Fn(&Key) -> bool) -> Option<Key> {
+    let number = |key: &Key| match key {
+        Key::Narrow(key) => u128::from(*key),
+        Key::Wide(key) => *key,
+        Key::Text(_) => 0,
+    };
+    let as_key = |value: u128| match low {
+        Key::Narrow(_) => Key::Narrow(value as u64),
+        _ => Key::Wide(value),
+    };
+    if before(high) {
+        return None;
+    }
+    let (mut from, mut to) = (number(low), number(high));
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if before(&as_key(middle)) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    Some(as_key(from))
+}
+
+/// For which values a predicate is TRUE and FALSE; for all others it is NULL.
+struct Truths {
+    when_true: Set,
+    when_false: Set,
+}
+
+impl Truths {
+    fn answer(self, want: Want) -> Set {
+        match want {
+            Want::True => self.when_true,
+            Want::False => self.when_false,
+            Want::NotTrue => self.when_true.complement(),
+            Want::NotFalse => self.when_false.complement(),
+            Want::NotNull => self.when_true.union(self.when_false),
+            Want::Null => self.when_true.union(self.when_false).complement(),
+        }
+    }
+}
+
+const fn flipped(op: CompareOp) -> CompareOp {
+    match op {
+        CompareOp::Less => CompareOp::Greater,
+        CompareOp::LessOrEqual => CompareOp::GreaterOrEqual,
+        CompareOp::Greater => CompareOp::Less,
+        CompareOp::GreaterOrEqual => CompareOp::LessOrEqual,
+        same => same,
+    }
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    if let Value::Bool(truth) = value { Some(*truth) } else { None }
+}
+
+fn decided(holds: bool) -> Vec<Term> {
+    if holds { vec![Term::default()] } else { Vec::new() }
+}
+
+fn residual(node: NodeId, want: Want) -> Vec<Term> {
+    vec![Term { members: Vec::new(), residual: vec![vec![(node, want)]] }]
+}
