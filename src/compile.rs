@@ -8,7 +8,7 @@ use crate::event::{Schema, Type, Value};
 use crate::expr::{Expr, Node};
 use crate::id::{FieldId, NodeId};
 use crate::parallel::map_in_order;
-use crate::rule::lint::{self, Form};
+use crate::rule::lint;
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
 use crate::rule::oracle::Oracle;
@@ -17,8 +17,11 @@ use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, Severity, Status, 
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
 use crate::tables::builder::{BuiltTables, TableBuilder};
 use crate::tables::layout::NONE;
-use std::collections::{HashMap, HashSet};
+use foldhash::fast::FixedState;
 use std::sync::Arc;
+
+type HashMap<K, V> = std::collections::HashMap<K, V, FixedState>;
+type HashSet<K> = std::collections::HashSet<K, FixedState>;
 
 /// Rules lowered at a time: whole blocks of sources.
 const CHUNK_RULES: usize = SOURCE_BLOCK * 16;
@@ -141,8 +144,12 @@ fn bytes_of(expr: &Expr) -> Vec<u8> {
 }
 
 fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
-    let mut columns =
-        ChunkColumns { schema: context.schema, derived: Vec::new(), by_identity: HashMap::new(), limit: context.limits.derived_columns };
+    let mut columns = ChunkColumns {
+        schema: context.schema,
+        derived: Vec::new(),
+        by_identity: HashMap::default(),
+        limit: context.limits.derived_columns,
+    };
     let mut sources = Vec::with_capacity(rules.len().div_ceil(SOURCE_BLOCK));
     let mut lowered = Vec::with_capacity(rules.len());
     let mut texts = Vec::new();
@@ -280,18 +287,18 @@ impl<'a> Merger<'a> {
             context,
             builder: TableBuilder::default(),
             columns: Vec::new(),
-            column_of_field: HashMap::new(),
-            column_of_derived: HashMap::new(),
+            column_of_field: HashMap::default(),
+            column_of_derived: HashMap::default(),
             derived: 0,
             residuals: Vec::new(),
-            residual_of: HashMap::new(),
+            residual_of: HashMap::default(),
             tenants: Vec::new(),
-            tenant_of: HashMap::new(),
+            tenant_of: HashMap::default(),
             records: Vec::new(),
-            ids: HashSet::new(),
+            ids: HashSet::default(),
             names: Vec::new(),
             further_names: Vec::new(),
-            further_name_of: HashMap::new(),
+            further_name_of: HashMap::default(),
             tags: Vec::new(),
             sources: Vec::new(),
             linter: lint::Linter::default(),
@@ -356,8 +363,8 @@ impl<'a> Merger<'a> {
             return;
         }
         let terms = self.resolve(lowered.terms, lowered.expr.as_ref(), chunk_derived);
-        let form = Form::new(terms.iter().map(|term| (term.members.as_slice(), term.residual.as_deref())));
-        let warnings = self.linter.lint(tenant, &rule.id, form);
+        let views: Vec<lint::TermView> = terms.iter().map(|term| (term.members.as_slice(), term.residual.as_deref())).collect();
+        let warnings = self.linter.lint(tenant, &rule.id, &views);
         self.compiled.diagnostics.extend(
             warnings.into_iter().map(|finding| about(&rule, Severity::Warning, finding.code, finding.primary).with_hint(finding.hint)),
         );
@@ -467,7 +474,7 @@ impl<'a> Merger<'a> {
             constant.push(Node::Constant(Value::Null), Type::Int);
             self.columns.push((ColumnSource::Derived(constant), KeyKind::Narrow));
         }
-        self.ids = HashSet::new();
+        self.ids = HashSet::default();
         let built = std::mem::take(&mut self.builder).finish(self.columns.len(), self.tenants.len() + 1);
         let artifact = self.write(built);
         self.compiled.artifact = Some(artifact);

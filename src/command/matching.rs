@@ -16,12 +16,9 @@ use crate::reference::Reference;
 use crate::rule::Diagnostic;
 use crate::tables::Artifact;
 use crate::tables::artifact::ACTIONS;
-use arrow::array::{
-    Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, StringDictionaryBuilder, UInt32Array,
-    UInt64Array,
-};
+use arrow::array::{Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Int32Type, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -407,9 +404,7 @@ impl Matcher {
     fn hits_batch(&self, batch: &EventBatch, hits: &Hits, schema: &SchemaRef) -> Result<RecordBatch, String> {
         let rows: UInt32Array = (0..hits.rows()).flat_map(|row| std::iter::repeat_n(row as u32, hits.row(row).len())).collect();
         let mut columns = self.leading_columns(batch, Some(&rows))?;
-        let mut names = StringDictionaryBuilder::<Int32Type>::new();
-        hits.rules.iter().for_each(|rule| names.append_value(self.artifact.rule_name(*rule)));
-        columns.push(arrow::compute::cast(&names.finish(), &DataType::Utf8).map_err(|error| error.to_string())?);
+        columns.push(Arc::new(StringArray::from_iter_values(hits.rules.iter().map(|rule| self.artifact.rule_name(*rule)))));
         RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
     }
 }

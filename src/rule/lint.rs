@@ -2,6 +2,7 @@
 
 use super::{Diagnostic, Severity};
 use crate::event::set::Set;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -24,18 +25,19 @@ struct FormTerm {
     residual: Option<Vec<u8>>,
 }
 
+/// The same, borrowed.
+pub type TermView<'a> = (&'a [(u32, Set)], Option<&'a [u8]>);
+
 /// The normal form of a rule, as far as rules are compared by it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Form {
+#[derive(Clone, Debug)]
+struct Form {
     terms: Vec<FormTerm>,
 }
 
 impl Form {
-    /// The form of terms given as (members by column, residual).
-    pub fn new<'a>(terms: impl Iterator<Item = (&'a [(u32, Set)], Option<&'a [u8]>)>) -> Self {
-        let terms =
-            terms.map(|(members, residual)| FormTerm { members: members.to_vec(), residual: residual.map(<[u8]>::to_vec) }).collect();
-        Self { terms }
+    fn of(terms: &[TermView]) -> Self {
+        let owned = |(members, residual): &TermView| FormTerm { members: members.to_vec(), residual: residual.map(<[u8]>::to_vec) };
+        Self { terms: terms.iter().map(owned).collect() }
     }
 
     /// Whether every row of this form is one of `other`'s, as far as intervals show: each term lies within one of the other's.
@@ -57,7 +59,7 @@ impl FormTerm {
 #[derive(Debug, Default)]
 pub struct Linter {
     /// By tenant and hash of the form: 64 bits, so that of a million rules two that differ are taken for one once in tens of millions of compilations; then a warning is wrong.
-    seen: HashMap<(u32, u64), Arc<str>>,
+    seen: HashMap<(u32, u64), Arc<str>, FixedState>,
     /// The forms of each tenant's rules, until [`COMPARISONS`] were made.
     forms: HashMap<u32, Vec<(Arc<str>, Form)>>,
     comparisons: usize,
@@ -65,32 +67,33 @@ pub struct Linter {
 
 impl Linter {
     /// Looks at the next rule. `tenant` is any number that tells tenants apart.
-    pub fn lint(&mut self, tenant: u32, id: &Arc<str>, form: Form) -> Vec<Finding> {
+    pub fn lint(&mut self, tenant: u32, id: &Arc<str>, terms: &[TermView]) -> Vec<Finding> {
         let finding = |code, primary: String, hint: &str| vec![Finding { code, primary, hint: hint.to_owned() }];
-        if form.terms.is_empty() {
+        if terms.is_empty() {
             return finding(
                 "never-true",
                 "the condition is never true".to_owned(),
                 "its parts exclude each other; correct it or remove the rule",
             );
         }
-        if form.terms.iter().any(|term| term.members.is_empty() && term.residual.is_none()) {
+        if terms.iter().any(|(members, residual)| members.is_empty() && residual.is_none()) {
             return finding(
                 "always-true",
                 "the condition is true for every event".to_owned(),
                 "if that is meant, write TRUE; otherwise add what limits it",
             );
         }
-        let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-        form.hash(&mut hasher);
+        let mut hasher = FixedState::default().build_hasher();
+        terms.hash(&mut hasher);
         if let Some(other) = self.seen.get(&(tenant, hasher.finish())) {
             return finding("duplicate", format!("the condition says the same as that of rule `{other}`"), "remove one of the two");
         }
         self.seen.insert((tenant, hasher.finish()), Arc::clone(id));
         let mut findings = Vec::new();
-        let forms = self.forms.entry(tenant).or_default();
-        self.comparisons += forms.len();
         if self.comparisons < COMPARISONS {
+            let form = Form::of(terms);
+            let forms = self.forms.entry(tenant).or_default();
+            self.comparisons += forms.len();
             const HINT: &str = "if both are meant to count, ignore this";
             if let Some((wide, _)) = forms.iter().find(|(_, other)| form.lies_within(other)) {
                 findings.extend(finding("subsumed", format!("rule `{wide}` matches whenever this one does"), HINT));
@@ -98,11 +101,12 @@ impl Linter {
             for (narrow, _) in forms.iter().filter(|(_, other)| other.lies_within(&form)) {
                 findings.extend(finding("subsumes", format!("this rule matches whenever rule `{narrow}` does"), HINT));
             }
-            forms.push((Arc::clone(id), form.clone()));
-        } else {
-            self.forms = HashMap::new();
+            forms.push((Arc::clone(id), form));
+            if self.comparisons >= COMPARISONS {
+                self.forms = HashMap::default();
+            }
         }
-        if form.terms.iter().any(|term| term.members.is_empty()) {
+        if terms.iter().any(|(members, _)| members.is_empty()) {
             findings.extend(finding(
                 "no-indexable-predicate",
                 "no predicate compares a field with a constant, so every event is evaluated".to_owned(),

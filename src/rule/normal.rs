@@ -73,21 +73,26 @@ pub struct Term {
 }
 
 impl Term {
-    fn and(&self, other: &Self) -> Option<Self> {
-        let mut members: BTreeMap<Column, Set> = self.members.iter().cloned().collect();
+    /// Adds the members and residual of `other`; `false` where no value satisfies both.
+    fn restrict(&mut self, other: &Self) -> bool {
         for (column, set) in &other.members {
-            let both = match members.get(column) {
-                Some(known) => known.intersection(set),
-                None => set.clone(),
-            };
-            if both.is_empty() {
-                return None;
+            match self.members.binary_search_by_key(column, |(column, _)| *column) {
+                Ok(at) => {
+                    let both = self.members[at].1.intersection(set);
+                    if both.is_empty() {
+                        return false;
+                    }
+                    self.members[at].1 = both;
+                }
+                Err(at) => self.members.insert(at, (*column, set.clone())),
             }
-            members.insert(*column, both);
         }
-        let mut residual = self.residual.clone();
-        residual.extend(other.residual.iter().filter(|part| !self.residual.contains(part)).cloned());
-        Some(Self { members: members.into_iter().collect(), residual })
+        for part in &other.residual {
+            if !self.residual.contains(part) {
+                self.residual.push(part.clone());
+            }
+        }
+        true
     }
 
     fn is_residual_only(&self) -> bool {
@@ -264,7 +269,15 @@ impl<C: Columns> Normaliser<'_, C> {
                 }
                 continue;
             }
-            product = product.iter().flat_map(|left| terms.iter().filter_map(|right| left.and(right))).collect();
+            if let [only] = terms.as_slice() {
+                product.retain_mut(|term| term.restrict(only));
+                continue;
+            }
+            let both = |left: &Term, right: &Term| {
+                let mut both = left.clone();
+                both.restrict(right).then_some(both)
+            };
+            product = product.iter().flat_map(|left| terms.iter().filter_map(move |right| both(left, right))).collect();
         }
         product
     }
@@ -329,16 +342,16 @@ impl<C: Columns> Normaliser<'_, C> {
         if constant.is_null() {
             return decided(want.holds(None));
         }
-        let Some(Split { below, equal, above }) = self.split(operand, &constant) else { return residual(node, want) };
-        let (when_true, when_false) = match op {
-            CompareOp::Equal => (equal, below.union(above)),
-            CompareOp::NotEqual => (below.union(above), equal),
-            CompareOp::Less => (below, equal.union(above)),
-            CompareOp::LessOrEqual => (below.union(equal), above),
-            CompareOp::Greater => (above, below.union(equal)),
-            CompareOp::GreaterOrEqual => (above.union(equal), below),
+        let Some(split) = self.split(operand, &constant) else { return residual(node, want) };
+        let when_true = match op {
+            CompareOp::Equal => Parts { equal: true, ..Parts::NONE },
+            CompareOp::NotEqual => Parts { below: true, above: true, ..Parts::NONE },
+            CompareOp::Less => Parts { below: true, ..Parts::NONE },
+            CompareOp::LessOrEqual => Parts { below: true, equal: true, ..Parts::NONE },
+            CompareOp::Greater => Parts { above: true, ..Parts::NONE },
+            CompareOp::GreaterOrEqual => Parts { equal: true, above: true, ..Parts::NONE },
         };
-        let set = Truths { when_true, when_false }.answer(want);
+        let set = split.set(when_true.answer(want));
         self.member(node, want, operand, set)
     }
 
@@ -352,7 +365,7 @@ impl<C: Columns> Normaliser<'_, C> {
             Set::null()
         } else {
             match self.split(operand, &constant) {
-                Some(split) => split.equal,
+                Some(split) => Set::of(split.equal.into_iter().collect()),
                 None => return residual(node, want),
             }
         };
@@ -367,7 +380,7 @@ impl<C: Columns> Normaliser<'_, C> {
         let mut intervals = Vec::with_capacity(list.len());
         for constant in list {
             match self.split(operand, constant) {
-                Some(split) => intervals.extend(split.equal.intervals),
+                Some(split) => intervals.extend(split.equal),
                 None => return residual(node, want),
             }
         }
@@ -398,11 +411,11 @@ impl<C: Columns> Normaliser<'_, C> {
                 Some((low, high)) => (own <= *low, own >= *high),
                 None => (matches!(&own, Key::Text(text) if text.is_empty()), false),
             };
-            return Some(Split::new(
-                (!lowest).then(|| Interval { low: None, high: Some(Place::before(own.clone())) }),
-                Some(Interval::point(own.clone())),
-                (!highest).then(|| Interval { low: Some(Place::after(own)), high: None }),
-            ));
+            return Some(Split {
+                below: (!lowest).then(|| Interval { low: None, high: Some(Place::before(own.clone())) }),
+                equal: Some(Interval::point(own.clone())),
+                above: (!highest).then(|| Interval { low: Some(Place::after(own)), high: None }),
+            });
         }
         // Another type (an integer against a decimal, a date against a timestamp …): the comparison itself, which is monotone in the key, finds where it turns.
         let (low, high) = range?;
@@ -414,23 +427,62 @@ impl<C: Columns> Normaliser<'_, C> {
             None => Some(Interval { low: None, high: None }),
             Some(first) => (*first != low).then(|| Interval { low: None, high: Some(Place::before(first.clone())) }),
         };
-        let equal = first_not_less.map(|first| Interval { low: Some(Place::at(first)), high: first_greater.clone().map(Place::before) });
+        let equal = first_not_less.map(|first| match &first_greater {
+            Some(greater) if follows(&first, greater) => Interval::point(first),
+            _ => Interval { low: Some(Place::at(first)), high: first_greater.clone().map(Place::before) },
+        });
         let above = first_greater.map(|first| Interval { low: Some(Place::at(first)), high: None });
-        Some(Split::new(below, equal, above))
+        Some(Split { below, equal, above })
     }
 }
 
-/// The values below, equal to, and above a constant.
+/// The values below, equal to, and above a constant, one interval each where there are any.
 struct Split {
-    below: Set,
-    equal: Set,
-    above: Set,
+    below: Option<Interval>,
+    equal: Option<Interval>,
+    above: Option<Interval>,
+}
+
+/// Which parts of a [`Split`], and whether NULL.
+#[derive(Clone, Copy)]
+struct Parts {
+    below: bool,
+    equal: bool,
+    above: bool,
+    null: bool,
+}
+
+impl Parts {
+    const NONE: Self = Self { below: false, equal: false, above: false, null: false };
+
+    /// The parts for which a comparison answers `want`, if `self` are those for which it is TRUE. It is NULL for NULL alone.
+    const fn answer(self, want: Want) -> Self {
+        let when_false = Self { below: !self.below, equal: !self.equal, above: !self.above, null: false };
+        match want {
+            Want::True => self,
+            Want::False => when_false,
+            Want::Null => Self { null: true, ..Self::NONE },
+            Want::NotTrue => Self { null: true, ..when_false },
+            Want::NotFalse => Self { null: true, ..self },
+            Want::NotNull => Self { below: true, equal: true, above: true, null: false },
+        }
+    }
 }
 
 impl Split {
-    fn new(below: Option<Interval>, equal: Option<Interval>, above: Option<Interval>) -> Self {
-        let set = |interval: Option<Interval>| Set::of(interval.into_iter().collect());
-        Self { below: set(below), equal: set(equal), above: set(above) }
+    fn set(self, parts: Parts) -> Set {
+        let chosen = [(self.below, parts.below), (self.equal, parts.equal), (self.above, parts.above)];
+        let intervals = chosen.into_iter().filter_map(|(interval, chosen)| interval.filter(|_| chosen)).collect();
+        Set { null: parts.null, ..Set::of(intervals) }
+    }
+}
+
+/// Whether no key lies between the two.
+fn follows(key: &Key, next: &Key) -> bool {
+    match (key, next) {
+        (Key::Narrow(key), Key::Narrow(next)) => key.checked_add(1) == Some(*next),
+        (Key::Wide(key), Key::Wide(next)) => key.checked_add(1) == Some(*next),
+        _ => false,
     }
 }
 
