@@ -168,6 +168,11 @@ fn decisions_and_outcomes_add_up_to_what_was_counted() {
     let known = known("recommendation_outcomes_expected.csv");
     assert_eq!(offers.len(), known.len());
     for outcome in known {
-        assert_eq!(offers.get(&outcome[0]).map(|(events, hits)| [events.to_string(), hits.to_string()]).as_ref().map(<[_; 2]>::as_slice), Some(&outcome[1..3]), "{}", outcome[0]);
+        assert_eq!(
+            offers.get(&outcome[0]).map(|(events, hits)| [events.to_string(), hits.to_string()]).as_ref().map(<[_; 2]>::as_slice),
+            Some(&outcome[1..3]),
+            "{}",
+            outcome[0]
+        );
     }
 }

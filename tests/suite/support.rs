@@ -35,6 +35,7 @@ pub fn compile(rules: &Path, schema: Option<&Path>) -> Vec<u8> {
 fn told(failure: Failure) -> String {
     match failure {
         Failure::Message(message) => message,
+        Failure::Closed => "closed".to_owned(),
         Failure::Diagnostics(diagnostics) => diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect(),
     }
 }
