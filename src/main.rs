@@ -1,8 +1,10 @@
 //! Arguments to library calls to exit codes: the only place that prints or exits.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use dynamic_cep::command::matching::{self, Backend, Emit, Options, Progress, all_cores};
 use dynamic_cep::command::{Failure, compile, devices, explain, inspect, report};
+use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +17,12 @@ use std::time::Duration;
 /// Compiling a million rules makes tens of millions of small allocations on several threads; with the C library's allocator they were 40 % of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// More threads than any machine has cores to serve.
+const THREADS_MAX: u64 = 1024;
+
+/// A batch is held in memory, with a number of 32 bits for each row.
+const BATCH_ROWS_MAX: u64 = 1 << 24;
 
 /// A rules engine for streams of events: SQL conditions compiled into threshold tables, matched on CPU and GPU.
 #[derive(Parser)]
@@ -41,7 +49,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
         /// Threads that compile
-        #[arg(long, default_value_t = all_cores())]
+        #[arg(long, default_value_t = all_cores(), value_parser = threads())]
         threads: usize,
     },
     /// Show what is wrong with rules, and run the tests inside the files; writes nothing
@@ -56,7 +64,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
         /// Threads that compile
-        #[arg(long, default_value_t = all_cores())]
+        #[arg(long, default_value_t = all_cores(), value_parser = threads())]
         threads: usize,
     },
     /// Match events against rules
@@ -110,10 +118,10 @@ struct Input {
     #[arg(long)]
     schema: Option<PathBuf>,
     /// Threads that match
-    #[arg(long, default_value_t = all_cores())]
+    #[arg(long, default_value_t = all_cores(), value_parser = threads())]
     threads: usize,
     /// Rows of a batch
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 8192, value_parser = RangedU64ValueParser::<usize>::new().range(1..=BATCH_ROWS_MAX))]
     batch_rows: usize,
     /// Stop at the first bad row or missing column
     #[arg(long)]
@@ -132,16 +140,37 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).without_time().init();
     // Wrong usage is told by clap, which exits with 2.
-    match run(Arguments::parse().command) {
+    let command = Arguments::parse().command;
+    let format = command.format();
+    match run(command) {
         Ok(code) => code,
-        Err(failure) => {
-            match failure {
-                Failure::Message(message) => eprintln!("error: {message}"),
-                Failure::Diagnostics(diagnostics) => show(&diagnostics, Format::Text),
+        Err(Failure::Closed) => ExitCode::SUCCESS,
+        Err(Failure::Diagnostics(diagnostics)) => {
+            show(&diagnostics, format);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Message(message)) => {
+            match format {
+                Format::Text => eprintln!("error: {message}"),
+                Format::Json => eprintln!("{}", serde_json::json!({"severity": "error", "code": "failure", "primary": message})),
             }
             ExitCode::FAILURE
         }
     }
+}
+
+impl Command {
+    /// How diagnostics are shown.
+    const fn format(&self) -> Format {
+        match self {
+            Self::Compile { format, .. } | Self::Check { format, .. } => *format,
+            _ => Format::Text,
+        }
+    }
+}
+
+fn threads() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=THREADS_MAX)
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -151,7 +180,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             show(&compiled.diagnostics, format);
             let Some(artifact) = &compiled.artifact else { return Ok(ExitCode::FAILURE) };
             compile::write(artifact, &output)?;
-            eprintln!("{} rules, {} tests passed, {} bytes in {}", compiled.rules, compiled.tests, artifact.len(), output.display());
+            if format == Format::Text {
+                eprintln!("{}, {} bytes in {}", passed(&compiled), artifact.len(), output.display());
+            }
         }
         Command::Check { rules, schema, format, threads } => {
             let compiled = compile::compile(&rules, schema.as_deref(), threads)?;
@@ -159,7 +190,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             if compiled.artifact.is_none() {
                 return Ok(ExitCode::FAILURE);
             }
-            eprintln!("{} rules, {} tests passed", compiled.rules, compiled.tests);
+            if format == Format::Text {
+                eprintln!("{}", passed(&compiled));
+            }
         }
         Command::Match { input, backend, emit, output, rejects } => {
             let emit = emit.unwrap_or(if output.is_some() { Emit::Decisions } else { Emit::None });
@@ -174,10 +207,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             let mut progress = Terminal::new();
             let artifact: Arc<Artifact> = matching::load(&mut options, &mut progress)?;
             progress.bar.finish_and_clear();
-            explain::explain(&artifact, &options, row, rule.as_deref(), &mut output())?;
+            print(|out| explain::explain(&artifact, &options, row, rule.as_deref(), out))?;
         }
-        Command::Inspect { artifact, rule } => inspect::inspect(&artifact, rule.as_deref(), &mut output())?,
-        Command::Devices => devices::devices(&mut output())?,
+        Command::Inspect { artifact, rule } => print(|out| inspect::inspect(&artifact, rule.as_deref(), out))?,
+        Command::Devices => print(|out| devices::devices(out))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -192,16 +225,28 @@ impl Input {
             emit,
             output: None,
             rejects: None,
-            threads: self.threads.max(1),
-            batch_rows: self.batch_rows.max(1),
+            threads: self.threads,
+            batch_rows: self.batch_rows,
             strict: self.strict,
         }
     }
 }
 
-/// Standard output, for results.
-fn output() -> impl Write {
-    io::BufWriter::new(io::stdout().lock())
+/// A number of things, in words.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What came of rules without errors.
+fn passed(compiled: &Compiled) -> String {
+    format!("{}, {} passed", counted(compiled.rules, "rule"), counted(compiled.tests, "test"))
+}
+
+/// Lets a command write its results to standard output.
+fn print(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    command(&mut out)?;
+    Ok(out.flush()?)
 }
 
 /// Diagnostics go to standard error, in both formats.
@@ -217,7 +262,7 @@ fn show(diagnostics: &[Diagnostic], format: Format) {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     let warnings = diagnostics.len() - errors;
     if format == Format::Text && !diagnostics.is_empty() {
-        let _ = writeln!(err, "{errors} errors, {warnings} warnings");
+        let _ = writeln!(err, "{}, {}", counted(errors, "error"), counted(warnings, "warning"));
     }
 }
 

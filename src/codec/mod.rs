@@ -29,12 +29,14 @@ pub struct Error {
     pub what: String,
     /// What to do about it; may be empty.
     pub hint: String,
+    /// Whether it is only that nobody reads the output any more.
+    pub closed: bool,
 }
 
 impl Error {
     #[must_use]
     pub fn new(file: &str, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), what: what.into(), hint: String::new() }
+        Self { file: file.to_owned(), what: what.into(), hint: String::new(), closed: false }
     }
 
     #[must_use]

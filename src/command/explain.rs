@@ -152,7 +152,12 @@ impl Explainer<'_> {
             .map(|(node, value)| {
                 let mut constant = Expr::new();
                 constant.push(Node::Constant(value.clone()), value.ty());
-                format!("{} is {}", text(*node), print::condition(&constant, self.artifact.schema()))
+                let shown = match value {
+                    // As a condition a double would be a cast of a decimal.
+                    Value::Float(value) => value.to_string(),
+                    _ => short(&print::condition(&constant, self.artifact.schema())),
+                };
+                format!("{} is {shown}", text(*node))
             })
             .collect();
         let values = if values.is_empty() { String::new() } else { format!("   ({})", values.join(", ")) };

@@ -24,6 +24,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// `auto` opens no adapter for fewer pairs of an event and a rule than these: the CPU is done before a device is ready.
+const SMALL_WORK: u64 = 1 << 24;
+
+/// Bytes that an event takes as text, at least, where the format does not tell the number of rows.
+const EVENT_BYTES: u64 = 16;
+
 /// What the results are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Emit {
@@ -154,17 +160,25 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Fa
     let started = Instant::now();
     let mut options = options.clone();
     let artifact = load(&mut options, progress)?;
+    let source = EventSource::open(&options.events, Some(artifact.schema()))?;
+    source.warnings().iter().for_each(|warning| progress.warning(warning));
     let generation = Generation::new(Arc::clone(&artifact))?;
+    let rows = source.total_rows_hint().or_else(|| source.total_bytes().map(|bytes| bytes / EVENT_BYTES));
+    let small = rows.is_some_and(|rows| rows.saturating_mul(artifact.rules().len() as u64) < SMALL_WORK);
+    let router = |choice| Router::new(Arc::clone(&artifact), choice).map(|router| Engine::Tables(Box::new(router)));
     let engine = match options.backend {
         Backend::Reference => Engine::Reference(Reference::new(&artifact)?),
-        Backend::Auto => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), Choice::Auto)?)),
-        Backend::Cpu => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), Choice::Cpu)?)),
-        Backend::Gpu => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), Choice::Gpu)?)),
+        Backend::Auto => router(if small { Choice::Cpu } else { Choice::Auto })?,
+        Backend::Cpu => router(Choice::Cpu)?,
+        Backend::Gpu => router(Choice::Gpu)?,
     };
     let matcher = Matcher { artifact, generation, engine };
     let prepare = started.elapsed();
-    let mut summary = matcher.stream(&options, progress)?;
+    let mut summary = matcher.stream(source, &options, progress)?;
     summary.prepare = prepare;
+    if small && options.backend == Backend::Auto {
+        summary.reason = "too little work to open a GPU for".to_owned();
+    }
     Ok(summary)
 }
 
@@ -212,10 +226,7 @@ impl Matcher {
         needed
     }
 
-    fn stream(self, options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
-        let schema = self.artifact.schema();
-        let source = EventSource::open(&options.events, Some(schema))?;
-        source.warnings().iter().for_each(|warning| progress.warning(warning));
+    fn stream(self, source: EventSource, options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
         let total = source.total_bytes();
         let output_schema = output_schema(&self.artifact, options.emit);
         let mut writer = match (&options.output, options.emit) {

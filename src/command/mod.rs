@@ -17,6 +17,8 @@ pub enum Failure {
     Message(String),
     /// Errors in rules. Warnings may be among them.
     Diagnostics(Vec<Diagnostic>),
+    /// Whoever read the results went away, as `head` does when it has enough.
+    Closed,
 }
 
 impl From<String> for Failure {
@@ -27,7 +29,7 @@ impl From<String> for Failure {
 
 impl From<crate::codec::Error> for Failure {
     fn from(error: crate::codec::Error) -> Self {
-        Self::Message(error.to_string())
+        if error.closed { Self::Closed } else { Self::Message(error.to_string()) }
     }
 }
 
@@ -39,6 +41,9 @@ impl From<crate::tables::ArtifactError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::Message(format!("cannot write: {error}"))
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Message(format!("cannot write: {error}")),
+        }
     }
 }

@@ -27,7 +27,12 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     rules(summary, out)?;
     writeln!(out, "\nevents {}  hits {}  ({:.2} an event)", summary.rows, summary.hits, summary.hits as f64 / summary.rows.max(1) as f64)?;
     if summary.rejected > 0 {
-        writeln!(out, "rejected {} rows that could not be read as events (kept aside with --rejects FILE)", summary.rejected)?;
+        writeln!(
+            out,
+            "rejected {} {} that could not be read (see which and why with --rejects FILE)",
+            summary.rejected,
+            if summary.rejected == 1 { "row" } else { "rows" }
+        )?;
     }
     let decisions: Vec<String> = ACTIONS.iter().zip(summary.actions).rev().map(|(action, count)| format!("{action} {count}")).collect();
     writeln!(out, "decisions: {}", decisions.join("  "))?;

@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Writes record batches in the format that the name's ending stands for; `-` is NDJSON on standard output.
 ///
@@ -19,9 +21,35 @@ pub struct ResultWriter {
     writer: Option<BatchWriter<Output>>,
     /// The name while writing, and the name to be.
     unfinished: Option<(PathBuf, PathBuf)>,
+    /// Set once nobody reads the output any more: formats keep of an error only its text.
+    closed: Arc<AtomicBool>,
 }
 
 type Output = Box<dyn Write + Send>;
+
+/// Standard output, which may be a pipe whose reader goes away.
+struct Standard {
+    closed: Arc<AtomicBool>,
+}
+
+impl Standard {
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.note(io::stdout().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.note(io::stdout().flush())
+    }
+}
 
 impl ResultWriter {
     /// Starts an output of batches of `schema`.
@@ -30,10 +58,11 @@ impl ResultWriter {
     /// When the ending is not known or the file cannot be created.
     pub fn create(name: &str, schema: &SchemaRef) -> Result<Self, Error> {
         let fault = |what: String| Error::new(name, what);
+        let closed = Arc::new(AtomicBool::new(false));
         if name == STANDARD {
-            let output: Output = Box::new(BufWriter::new(io::stdout()));
+            let output: Output = Box::new(BufWriter::with_capacity(1 << 16, Standard { closed: Arc::clone(&closed) }));
             let writer = BatchWriter::new(output, schema, Format::Json).map_err(|what| Error::new("standard output", what))?;
-            return Ok(Self { name: "standard output".to_owned(), writer: Some(writer), unfinished: None });
+            return Ok(Self { name: "standard output".to_owned(), writer: Some(writer), unfinished: None, closed });
         }
         let path = Path::new(name);
         let device = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
@@ -52,7 +81,7 @@ impl ResultWriter {
         let unfinished = if device { None } else { Some((beside(path), path.to_owned())) };
         let at = unfinished.as_ref().map_or(path, |(temporary, _)| temporary);
         let file = File::create(at).map_err(|error| fault(format!("cannot be created: {error}")))?;
-        let mut result = Self { name: name.to_owned(), writer: None, unfinished };
+        let mut result = Self { name: name.to_owned(), writer: None, unfinished, closed };
         let output: Output = Box::new(BufWriter::with_capacity(1 << 18, file));
         result.writer = Some(BatchWriter::new(output, schema, format).map_err(|what| Error::new(name, what))?);
         Ok(result)
@@ -63,10 +92,8 @@ impl ResultWriter {
     /// # Errors
     /// When the output cannot be written to.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        match &mut self.writer {
-            Some(writer) => writer.write(batch).map_err(|what| Error::new(&self.name, format!("cannot be written: {what}"))),
-            None => Ok(()),
-        }
+        let written = self.writer.as_mut().map_or(Ok(()), |writer| writer.write(batch));
+        written.map_err(|what| self.fault(&what))
     }
 
     /// Completes the output; a file now has its name.
@@ -74,16 +101,20 @@ impl ResultWriter {
     /// # Errors
     /// When the output cannot be written to.
     pub fn finish(mut self) -> Result<(), Error> {
-        let fault = |what: String| Error::new(&self.name, format!("cannot be written: {what}"));
         if let Some(writer) = self.writer.take() {
-            let mut output = writer.finish().map_err(fault)?;
-            output.flush().map_err(|error| fault(error.to_string()))?;
+            let mut output = writer.finish().map_err(|what| self.fault(&what))?;
+            output.flush().map_err(|error| self.fault(&error.to_string()))?;
         }
         if let Some((temporary, path)) = &self.unfinished {
-            std::fs::rename(temporary, path).map_err(|error| fault(error.to_string()))?;
+            std::fs::rename(temporary, path).map_err(|error| self.fault(&error.to_string()))?;
         }
         self.unfinished = None;
         Ok(())
+    }
+
+    fn fault(&self, what: &str) -> Error {
+        let closed = self.closed.load(Ordering::Relaxed);
+        Error { closed, ..Error::new(&self.name, format!("cannot be written: {what}")) }
     }
 }
 

@@ -2,10 +2,14 @@
 
 use super::schema::{Schema, TimeUnit, Type};
 use super::value::Value;
-use crate::expr::columns::value_at;
 use crate::id::FieldId;
-use arrow::array::{ArrayRef, new_null_array};
-use arrow::datatypes::DataType;
+use arrow::array::types::{
+    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNanoType, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
+};
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use std::sync::Arc;
 
 /// The Arrow type in which the engine holds columns of `ty`.
@@ -33,6 +37,43 @@ pub fn canonical_type(ty: Type) -> DataType {
         ),
         Type::Date => DataType::Date32,
         Type::Interval => DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano),
+    }
+}
+
+/// Ticks of a canonical timestamp column.
+#[must_use]
+pub fn timestamp_ticks(array: &dyn Array, unit: TimeUnit) -> &ScalarBuffer<i64> {
+    match unit {
+        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().values(),
+        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().values(),
+        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().values(),
+        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().values(),
+    }
+}
+
+/// The value of a row of a canonical column of type `ty`.
+#[must_use]
+pub fn value_at(array: &dyn Array, ty: Type, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    match ty {
+        Type::Null => Value::Null,
+        Type::Bool => Value::Bool(array.as_boolean().value(row)),
+        Type::Int => Value::Int(array.as_primitive::<Int64Type>().value(row)),
+        Type::UInt => Value::UInt(array.as_primitive::<UInt64Type>().value(row)),
+        Type::Float => Value::Float(array.as_primitive::<Float64Type>().value(row)),
+        Type::Decimal { scale } => Value::Decimal { units: array.as_primitive::<Decimal128Type>().value(row), scale },
+        Type::Text => {
+            let array = array.as_dictionary::<Int32Type>();
+            Value::Text(array.values().as_string::<i32>().value(array.keys().value(row) as usize).into())
+        }
+        Type::Timestamp(unit) => Value::Timestamp { ticks: timestamp_ticks(array, unit)[row], unit },
+        Type::Date => Value::Date(array.as_primitive::<Date32Type>().value(row)),
+        Type::Interval => {
+            let IntervalMonthDayNano { months, days, nanoseconds } = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            Value::Interval { months, days, nanoseconds }
+        }
     }
 }
 

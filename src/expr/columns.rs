@@ -11,8 +11,6 @@ mod plan;
 mod tests;
 mod truth;
 
-pub use column::value_at;
-
 use super::prepared::{Pattern, Prepared};
 use super::{Args, Expr, Node, scalar};
 use crate::event::{EventBatch, Schema, Type, Value};

@@ -4,9 +4,11 @@ use super::like::LikePattern;
 use super::{Expr, Node};
 use crate::event::Value;
 use crate::id::NodeId;
-use crate::rule::Limits;
 use foldhash::HashMap;
 use regex::{Regex, RegexBuilder};
+
+/// Bytes of a compiled regular expression at most.
+pub const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// A pattern of a node.
 #[derive(Clone, Debug)]
@@ -79,5 +81,5 @@ impl Prepared {
 /// The regular expression of a node, within the size limit of the language; `None` where it does not compile.
 #[must_use]
 pub fn regex(pattern: &str, case_insensitive: bool) -> Option<Regex> {
-    RegexBuilder::new(pattern).case_insensitive(case_insensitive).size_limit(Limits::default().regex_bytes).build().ok()
+    RegexBuilder::new(pattern).case_insensitive(case_insensitive).size_limit(REGEX_BYTES_MAX).build().ok()
 }

@@ -148,6 +148,9 @@ impl Diagnostic {
         span: std::ops::Range<usize>,
         primary: impl Into<String>,
     ) -> Self {
+        // What is wrong with the end of a text shows right after its last word, not on an empty line below.
+        let end = text.trim_end().len();
+        let span = span.start.min(end)..span.end;
         let (line, column) = origin.locate(text, span.start);
         let mut diagnostic = Self::file(severity, code, &origin.file, primary);
         diagnostic.line = if origin.row.is_some() { 0 } else { line };

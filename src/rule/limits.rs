@@ -1,5 +1,7 @@
 //! Every limit of the language, named in one place.
 
+use crate::expr::prepared::REGEX_BYTES_MAX;
+
 /// Limits that compile enforces with a diagnostic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -42,7 +44,7 @@ impl Default for Limits {
             nodes: 1 << 20,
             list_entries: 1_000_000,
             terms: 64,
-            regex_bytes: 1 << 20,
+            regex_bytes: REGEX_BYTES_MAX,
             document_bytes: 256 << 20,
             name_bytes: 1024,
             derived_columns: 256,

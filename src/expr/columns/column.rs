@@ -1,7 +1,7 @@
 //! Columns of values while an expression is evaluated, and typed views of them.
 
 use super::truth::Truth;
-use crate::event::batch::canonical_type;
+use crate::event::batch::{canonical_type, timestamp_ticks, value_at};
 use crate::event::{TimeUnit, Type, Value};
 use crate::expr::scalar;
 use arrow::array::types::{
@@ -22,42 +22,6 @@ pub enum Column {
     Truth(Arc<Truth>),
     /// Everything else, in its canonical type.
     Array(ArrayRef),
-}
-
-/// Ticks of a canonical timestamp column.
-fn timestamp_ticks(array: &dyn Array, unit: TimeUnit) -> &ScalarBuffer<i64> {
-    match unit {
-        TimeUnit::Second => array.as_primitive::<TimestampSecondType>().values(),
-        TimeUnit::Millisecond => array.as_primitive::<TimestampMillisecondType>().values(),
-        TimeUnit::Microsecond => array.as_primitive::<TimestampMicrosecondType>().values(),
-        TimeUnit::Nanosecond => array.as_primitive::<TimestampNanosecondType>().values(),
-    }
-}
-
-/// The value of a row of a canonical column of type `ty`.
-#[must_use]
-pub fn value_at(array: &dyn Array, ty: Type, row: usize) -> Value {
-    if array.is_null(row) {
-        return Value::Null;
-    }
-    match ty {
-        Type::Null => Value::Null,
-        Type::Bool => Value::Bool(array.as_boolean().value(row)),
-        Type::Int => Value::Int(array.as_primitive::<Int64Type>().value(row)),
-        Type::UInt => Value::UInt(array.as_primitive::<UInt64Type>().value(row)),
-        Type::Float => Value::Float(array.as_primitive::<Float64Type>().value(row)),
-        Type::Decimal { scale } => Value::Decimal { units: array.as_primitive::<Decimal128Type>().value(row), scale },
-        Type::Text => {
-            let array = array.as_dictionary::<Int32Type>();
-            Value::Text(array.values().as_string::<i32>().value(array.keys().value(row) as usize).into())
-        }
-        Type::Timestamp(unit) => Value::Timestamp { ticks: timestamp_ticks(array, unit)[row], unit },
-        Type::Date => Value::Date(array.as_primitive::<Date32Type>().value(row)),
-        Type::Interval => {
-            let IntervalMonthDayNano { months, days, nanoseconds } = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
-            Value::Interval { months, days, nanoseconds }
-        }
-    }
 }
 
 /// A column of `ty` from values, each NULL or of that type.
