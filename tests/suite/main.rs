@@ -1,7 +1,13 @@
-//! The crate as its users see it: known answers, the command line, the examples of the documentation.
+//! The crate as its users see it: known answers, the command line, the examples of the documentation; and all back ends against each other.
 
+mod artifact;
+mod compare;
 mod contract;
 mod corpus;
+mod differential;
+mod generate;
 mod packs;
+mod properties;
+mod random;
 mod reference_docs;
 mod support;
