@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, Hasher};
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// An IN list of at most this many intervals becomes that many rows where it leads a term; a longer one is a list membership.
-const LEADING_SPLIT_MAX: usize = 16;
+const LEADING_SPLIT_MAX: usize = 4;
 
 /// Low bound "none" of a [`RawInterval`].
 const UNBOUNDED_LOW: u32 = 0;
