@@ -2,6 +2,7 @@
 
 use super::column::{Column, build};
 use super::*;
+use crate::event::batch::value_at;
 use crate::event::{Field, TimeUnit};
 use crate::expr::{ArithmeticOp, CompareOp, DatePart, Function};
 use crate::rule::oracle::Oracle;
