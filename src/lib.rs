@@ -1,18 +1,92 @@
-//! dynamic-cep: SQL rules compiled into columnar threshold tables, and event batches matched against them on the CPU and on the GPU.
+//! A rules engine for streams of events: SQL conditions, compiled into columnar threshold tables, matched against batches of events on the CPU and
+//! on the GPU. Exactly, and with the same answer everywhere.
+//!
+//! This page is the map of the crate. The README tells how to use it, rules/README.md what rules may say.
+//!
+//! # Two paths, one meeting point
+//!
+//! ```text
+//! rule path   text ─ parse ─ check ─ normal form ─ tables ─► artifact      compile::compile
+//!                                                              │
+//! data path   files ─ batches ─ encode ─ match ─ verify ─ hits ─ decide ─ results
+//!             connector, codec  └────── engine ───────┘       decide    connector::sink
+//! ```
+//!
+//! * **Rules to tables.** [`rule`] reads documents and conditions, types them, and brings each condition into a normal form that keeps three-valued
+//!   logic: terms, which are conjunctions of "this column's value lies in this set". [`compile`] writes them as [`tables`]: thresholds of each column,
+//!   numbered in order, and blocks of ranges of those numbers. What is no threshold (column against column, patterns, functions) becomes a derived
+//!   column, or a *residual* that is evaluated where the rest of its term holds. The [`tables::Artifact`] is one file that is mapped and used as it lies.
+//! * **Events to hits.** [`encode`] turns each value into a code, its place among the thresholds of its column; [`matcher`] compares codes
+//!   with ranges, and nothing else, on the CPU or in WGSL; [`engine`] evaluates residuals on the candidates that are left, with [`expr`] over whole
+//!   columns. [`decide`] makes a score and an action of the hits.
+//! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`rule::oracle`], and shares neither tables nor encoder nor columnar
+//!   evaluation with the others. Every back end gives its answer, to the bit.
+//!
+//! What follows from it, and is held by tests/architecture.rs:
+//!
+//! * The data path does not know the rule language: an artifact is matched without a parser. The matcher does not know events: it sees codes.
+//! * Without the feature `gpu` every test still passes, and matching runs on the CPU. A GPU may refuse a batch, for want of memory or because
+//!   the device was lost; [`engine::router`] then has the CPU match it, says so once, and counts it.
+//! * From [`id`] to [`decide`] nothing prints, exits, or reads files, clocks or the environment, except where files are mapped ([`tables::artifact`])
+//!   and back ends timed ([`engine::router`], the matcher on the GPU).
+//! * Data never panics the engine. Whatever the bytes of rules, events or artifacts are, what is wrong with them is an error with a place and a reason.
+//!
+//! # Who may import whom
+//!
+//! | module | may import |
+//! |---|---|
+//! | `id` | |
+//! | `event` | `id` |
+//! | `expr` | `event`, `id` |
+//! | `flow` | `id` |
+//! | `parallel` | |
+//! | `rule` | `event`, `expr`, `id` |
+//! | `tables` | `event`, `expr`, `id` |
+//! | `compile` | `event`, `expr`, `id`, `parallel`, `rule`, `tables` |
+//! | `reference` | `event`, `flow`, `id`, `rule`, `tables` |
+//! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
+//! | `matcher` | `flow`, `tables` |
+//! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
+//! | `decide` | `flow`, `id`, `tables` |
+//! | `codec` | `event`, `id` |
+//! | `connector` | `codec`, `event`, `id` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables` |
+//!
+//! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
+//!
+//! # Words, one for each idea
+//!
+//! *Rule*; *condition*, its boolean expression; *term*, a conjunction of the normal form; *threshold*, a constant that a column is compared with; *code*, the
+//! place of a value among the thresholds of its column; *residual*, the part of a term that is evaluated and not looked up; *candidate*, a
+//! row and a term whose ranges hold; *hit*, a row and a rule that matches it; *decision*, what the engine says of one event; *artifact*, compiled
+//! rules; *generation*, an artifact in service, named by its hash.
+//!
+//! # Modules
+//!
+//! In groups that are best read one after the other: what everything is made of, the rule path, the judge, the data path, the edges.
 
-pub mod codec;
-pub mod command;
-pub mod compile;
-pub mod connector;
-pub mod decide;
-pub mod encode;
-pub mod engine;
+// What everything is made of.
 pub mod event;
 pub mod expr;
 pub mod flow;
 pub mod id;
-pub mod matcher;
 pub mod parallel;
-pub mod reference;
+
+// The rule path, to the artifact.
+pub mod compile;
 pub mod rule;
 pub mod tables;
+
+// The judge.
+pub mod reference;
+
+// The data path.
+pub mod decide;
+pub mod encode;
+pub mod engine;
+pub mod matcher;
+
+// The edges.
+pub mod codec;
+pub mod command;
+pub mod connector;

@@ -159,6 +159,9 @@ struct Done {
 pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
     let started = Instant::now();
     let mut options = options.clone();
+    if options.emit != Emit::None && options.rejects.is_some() && options.rejects == options.output {
+        return Err("results and rejects cannot go to the same place".to_owned().into());
+    }
     let artifact = load(&mut options, progress)?;
     let source = EventSource::open(&options.events, Some(artifact.schema()))?;
     source.warnings().iter().for_each(|warning| progress.warning(warning));

@@ -15,6 +15,7 @@ pub mod scalar;
 use crate::event::{Type, Value};
 use crate::id::{FieldId, NodeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -283,20 +284,22 @@ impl Expr {
 
     /// Copies the tree below `id` of `from` to the end of this expression, shared nodes once, and returns its new place.
     pub fn copy_from(&mut self, from: &Self, id: NodeId) -> NodeId {
-        // Mark what is reachable, walking from parents to children: children always come before their parents.
-        let mut wanted = vec![false; id.index() + 1];
-        wanted[id.index()] = true;
-        for index in (0..=id.index()).rev() {
-            if wanted[index] {
-                from.children_of(&from.nodes[index], |child| wanted[child.index()] = true);
-            }
+        // Only what is reachable is looked at: a small part of a large expression is cheap to copy.
+        let mut reached = BTreeSet::from([id]);
+        let mut open = vec![id];
+        while let Some(parent) = open.pop() {
+            from.children_of(from.node(parent), |child| {
+                if reached.insert(child) {
+                    open.push(child);
+                }
+            });
         }
-        let mut places = vec![NodeId(u32::MAX); id.index() + 1];
-        for index in 0..=id.index() {
-            if !wanted[index] {
-                continue;
-            }
-            let place = |id: &NodeId| places[id.index()];
+        // Ascending: children always come before their parents.
+        let reached: Vec<NodeId> = reached.into_iter().collect();
+        let mut places: Vec<NodeId> = Vec::with_capacity(reached.len());
+        for old in &reached {
+            let index = old.index();
+            let place = |id: &NodeId| reached.binary_search(id).map_or(NodeId(u32::MAX), |at| places[at]);
             let node = match &from.nodes[index] {
                 Node::Constant(value) => Node::Constant(value.clone()),
                 Node::Field(field) => Node::Field(*field),
@@ -329,9 +332,10 @@ impl Expr {
                     }
                 }
             };
-            places[index] = self.push(node, from.types[index]);
+            places.push(self.push(node, from.types[index]));
         }
-        places[id.index()]
+        // The root, which comes after all that it stands on.
+        NodeId::new(self.nodes.len() - 1)
     }
 
     /// Whether every reference holds: operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need.

@@ -210,6 +210,9 @@ impl<C: Columns> Normaliser<'_, C> {
     }
 
     fn value(&self, node: NodeId) -> Value {
+        if let Node::Constant(value) = self.expr.node(node) {
+            return value.clone();
+        }
         let mut alone = Expr::new();
         alone.copy_from(self.expr, node);
         oracle::evaluate(&alone, &[])

@@ -299,6 +299,8 @@ fn bad_rows_are_counted_kept_and_with_strict_refused() {
     scratch.succeed(&with(&arguments, &["rejects.parquet"]));
     assert_eq!(read_parquet(&scratch.path("rejects.parquet")).num_rows(), 1);
 
+    assert!(scratch.fail(&with(&MATCH, &["--output", "one.csv", "--rejects", "one.csv"])).contains("the same place"));
+
     let told = scratch.fail(&with(&MATCH, &["--strict", "--emit", "hits", "--output", "strict.csv"]));
     assert!(told.contains("row 2") && told.contains("amount"), "{told}");
     assert!(!scratch.path("strict.csv").exists(), "no results that look complete");

@@ -32,7 +32,8 @@ pub fn compile(rules: &Path, schema: Option<&Path>) -> Vec<u8> {
     compiled.artifact.unwrap_or_else(|| panic!("{}: {}", rules.display(), errors.join("\n")))
 }
 
-fn told(failure: Failure) -> String {
+/// A failure as text.
+pub fn told(failure: Failure) -> String {
     match failure {
         Failure::Message(message) => message,
         Failure::Closed => "closed".to_owned(),
