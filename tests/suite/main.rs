@@ -3,6 +3,8 @@
 mod artifact;
 mod compare;
 mod differential;
+mod faults;
+mod forge;
 mod generate;
 mod properties;
 mod random;
