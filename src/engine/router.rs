@@ -299,4 +299,65 @@ mod gpu {
             partitions: batch.partitions[..rows].to_vec(),
         }
     }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use crate::compile::{Context, compile};
+        use crate::engine::router::{Routed, Router};
+        use crate::event::{Field, Schema, Type};
+        use crate::matcher::gpu::testing::gpu_or_skip;
+        use crate::matcher::plain;
+        use crate::rule::lists::Lists;
+        use crate::rule::{Action, Limits, Origin, Rule, Status};
+
+        fn artifact() -> Arc<Artifact> {
+            let schema = Schema::new(vec![Field { name: "n".to_owned(), ty: Type::Int }]).unwrap();
+            let rules = (0..40).map(|nth| Rule {
+                id: format!("rule-{nth}").into(),
+                tenant: None,
+                when: format!("n >= {nth} AND n < {}", nth + 5).into(),
+                origin: Origin::default(),
+                parameters: Vec::new(),
+                score: 0,
+                action: Action::Allow,
+                status: Status::Live,
+                tags: Vec::new(),
+                outcome: None,
+                tests: Vec::new(),
+            });
+            let context = Context { schema: &schema, lists: &Lists::default(), limits: &Limits::default(), threads: 1 };
+            let compiled = compile(rules, &context);
+            Arc::new(Artifact::from_bytes(&compiled.artifact.unwrap()).unwrap())
+        }
+
+        fn sorted(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+            candidates.sort_unstable();
+            candidates
+        }
+
+        #[test]
+        fn a_lost_device_is_replaced_and_its_batch_matched_on_the_cpu() {
+            if gpu_or_skip("a_lost_device_is_replaced_and_its_batch_matched_on_the_cpu").is_none() {
+                return;
+            }
+            let artifact = artifact();
+            let router = Router::new(Arc::clone(&artifact), Choice::Gpu).unwrap();
+            let tables = artifact.tables();
+            let codes = (0..30 * tables.columns as u32).map(|nth| nth.wrapping_mul(0x9e37_79b9) >> 1).collect();
+            let batch = EncodedBatch { rows: 30, columns: tables.columns, codes, partitions: vec![0; 30] };
+            let expected = plain::candidates(&tables, &batch);
+            assert!(!expected.is_empty());
+            let ask = |gpu_batches, fallbacks| {
+                assert_eq!(sorted(router.candidates(&batch)), expected);
+                assert_eq!(router.routed(), Routed { gpu_batches, fallbacks, ..Routed::default() });
+            };
+            ask(1, 0);
+            let route = router.gpu.as_ref().unwrap();
+            route.state().matcher.as_ref().unwrap().gpu().destroy();
+            ask(1, 1);
+            assert!(router.reason().contains("no longer"), "{}", router.reason());
+            ask(2, 1);
+        }
+    }
 }

@@ -62,6 +62,12 @@ impl Type {
         matches!(self, Self::Int | Self::UInt | Self::Float | Self::Decimal { .. })
     }
 
+    /// Whether the type is one that values may have: a decimal has at most 38 digits, all of which may follow the point.
+    #[must_use]
+    pub const fn is_in_range(self) -> bool {
+        !matches!(self, Self::Decimal { scale } if scale > 38)
+    }
+
     /// Whether values are whole numbers by their type.
     #[must_use]
     pub const fn is_integer(self) -> bool {

@@ -12,7 +12,7 @@ pub mod like;
 pub mod prepared;
 pub mod scalar;
 
-use crate::event::{Type, Value};
+use crate::event::{Field, Type, Value, key};
 use crate::id::{FieldId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -338,11 +338,12 @@ impl Expr {
         NodeId::new(self.nodes.len() - 1)
     }
 
-    /// Whether every reference holds: operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need.
+    /// Whether every reference holds (operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need), and
+    /// every node gives what its type says.
     ///
     /// The checker makes no others; this is for expressions read from a file.
     #[must_use]
-    pub fn is_well_formed(&self, fields: usize) -> bool {
+    pub fn is_well_formed(&self, fields: &[Field]) -> bool {
         if self.nodes.is_empty() || self.nodes.len() != self.types.len() {
             return false;
         }
@@ -360,7 +361,7 @@ impl Expr {
                 }
             }
             let mut depth = 0;
-            let mut fits = !matches!(node, Node::Field(field) if field.index() >= fields);
+            let mut fits = type_fits(node, self.types[index], fields);
             self.children_of(node, |child| {
                 fits &= child.index() < index;
                 depth = depth.max(depths.get(child.index()).copied().unwrap_or(0) + 1);
@@ -382,4 +383,31 @@ impl Expr {
         fields.dedup();
         fields
     }
+}
+
+/// Whether the result of `node` is of type `ty`. Operations that build their results from single values need no check: a value of another type is NULL there.
+fn type_fits(node: &Node, ty: Type, fields: &[Field]) -> bool {
+    let given = match node {
+        Node::Constant(value) => value.is_null() || value.ty() == ty && is_in_range(value),
+        Node::Field(field) => fields.get(field.index()).is_some_and(|field| field.ty == ty),
+        Node::In { list, .. } => ty == Type::Bool && list.iter().all(is_in_range),
+        Node::Not(_)
+        | Node::And(_)
+        | Node::Or(_)
+        | Node::Compare { .. }
+        | Node::NotDistinct { .. }
+        | Node::IsNull(_)
+        | Node::IsTrue(_)
+        | Node::IsFalse(_)
+        | Node::Like { .. }
+        | Node::Regex { .. } => ty == Type::Bool,
+        Node::Extract { .. } => ty == Type::Int,
+        Node::Arithmetic { .. } | Node::Negate(_) | Node::Cast(_) | Node::Case(_) | Node::Call { .. } => true,
+    };
+    given && ty.is_in_range()
+}
+
+fn is_in_range(value: &Value) -> bool {
+    value.ty().is_in_range()
+        && !matches!(value, Value::Decimal { units, .. } if units.unsigned_abs() > key::DECIMAL_UNITS_MAX.unsigned_abs())
 }

@@ -5,7 +5,7 @@
 
 use crate::flow::EncodedBatch;
 use crate::tables::layout::{LANES, NONE};
-use crate::tables::{Block, Candidate, MatchTables, Segment};
+use crate::tables::{Block, Candidate, MatchTables, Segment, Term};
 
 /// Rows of a tile: its codes and its frontier stay in the first-level cache, while the nodes are read once for all of its rows.
 const TILE_ROWS: usize = 256;
@@ -233,8 +233,8 @@ fn descend<T: BlockTest>(
         while lanes != 0 {
             let term = group as usize * LANES + lanes.trailing_zeros() as usize;
             lanes &= lanes - 1;
-            let tail = tables.terms[term].tail;
-            if tail == NONE || tables.tail_holds(tail, codes) {
+            let Term { rule, tail } = tables.terms[term];
+            if rule != NONE && (tail == NONE || tables.tail_holds(tail, codes)) {
                 found.push(Candidate { row, term: term as u32 });
             }
         }

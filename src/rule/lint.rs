@@ -126,3 +126,87 @@ impl Linter {
         vec![Diagnostic::file(Severity::Warning, "subsumption-not-checked", "", message)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::key::Key;
+    use crate::event::set::Interval;
+
+    /// `low <= x <= high`.
+    fn between(low: u64, high: u64) -> Set {
+        let of = |key| Interval::point(Key::Narrow(key));
+        Set::of(vec![Interval { low: of(low).low, high: of(high).high }])
+    }
+
+    fn form(terms: &[(&[(u32, Set)], Option<&[u8]>)]) -> Form {
+        Form::new(terms.iter().copied())
+    }
+
+    fn codes(findings: &[Finding]) -> Vec<&'static str> {
+        findings.iter().map(|finding| finding.code).collect()
+    }
+
+    /// The findings about each rule, all of one tenant unless said.
+    fn lint(forms: Vec<(u32, Form)>) -> Vec<Vec<&'static str>> {
+        let mut linter = Linter::default();
+        let findings = forms
+            .into_iter()
+            .enumerate()
+            .map(|(nth, (tenant, form))| codes(&linter.lint(tenant, &format!("rule-{nth}").into(), form)))
+            .collect();
+        assert!(linter.finish().is_empty());
+        findings
+    }
+
+    #[test]
+    fn never_and_always_true() {
+        assert_eq!(lint(vec![(0, form(&[]))]), [["never-true"]]);
+        assert_eq!(lint(vec![(0, form(&[(&[(0, between(1, 2))], None), (&[], None)]))]), [["always-true"]]);
+        // A residual alone decides; a range excludes nothing it names.
+        assert_eq!(lint(vec![(0, form(&[(&[(0, between(1, 2))], Some(b"r"))]))]), [[""; 0]]);
+    }
+
+    #[test]
+    fn duplicates_are_of_one_tenant() {
+        let same = || form(&[(&[(0, between(1, 2)), (3, between(5, 9))], Some(b"r"))]);
+        assert_eq!(lint(vec![(0, same()), (0, same())]), [vec![], vec!["duplicate"]]);
+        assert_eq!(lint(vec![(0, same()), (1, same())]), [[""; 0], []]);
+        let other = form(&[(&[(0, between(1, 2)), (3, between(5, 9))], Some(b"s"))]);
+        assert_eq!(lint(vec![(0, same()), (0, other)]), [[""; 0], []], "another residual");
+    }
+
+    #[test]
+    fn subsumed_by_a_wider_rule() {
+        let range = |low, high| form(&[(&[(0, between(low, high))], None)]);
+        assert_eq!(lint(vec![(0, range(1, 9)), (0, range(2, 5))]), [vec![], vec!["subsumed"]]);
+        assert_eq!(lint(vec![(0, range(2, 5)), (0, range(1, 9))]), [vec![], vec!["subsumes"]]);
+        assert_eq!(lint(vec![(0, range(1, 5)), (0, range(2, 9))]), [[""; 0], []], "they overlap");
+        assert_eq!(lint(vec![(0, range(1, 9)), (1, range(2, 5))]), [[""; 0], []], "another tenant");
+        // A conjunction lies within each of its parts; a disjunction only where all of its terms do.
+        let both = form(&[(&[(0, between(2, 5)), (1, between(0, 1))], None)]);
+        assert_eq!(lint(vec![(0, range(1, 9)), (0, both)]), [vec![], vec!["subsumed"]]);
+        let either = form(&[(&[(0, between(2, 5))], None), (&[(1, between(0, 1))], None)]);
+        assert_eq!(lint(vec![(0, range(1, 9)), (0, either)]), [[""; 0], []]);
+        // A residual narrows: the rule with it lies within the one without, not the other way.
+        let with = || form(&[(&[(0, between(1, 9))], Some(b"r"))]);
+        assert_eq!(lint(vec![(0, range(1, 9)), (0, with())]), [vec![], vec!["subsumed"]]);
+        assert_eq!(lint(vec![(0, with()), (0, range(3, 4))]), [[""; 0], []]);
+    }
+
+    #[test]
+    fn nothing_to_index() {
+        assert_eq!(lint(vec![(0, form(&[(&[], Some(b"r"))]))]), [["no-indexable-predicate"]]);
+        assert_eq!(lint(vec![(0, form(&[(&[(0, between(1, 1))], None), (&[], Some(b"r"))]))]), [["no-indexable-predicate"]]);
+        assert_eq!(lint(vec![(0, form(&[(&[(0, between(1, 1))], Some(b"r"))]))]), [[""; 0]]);
+    }
+
+    #[test]
+    fn too_many_rules_to_compare_are_told() {
+        let mut linter = Linter::default();
+        for nth in 0..3_300 {
+            linter.lint(0, &format!("rule-{nth}").into(), form(&[(&[(0, between(nth * 2, nth * 2))], None)]));
+        }
+        assert_eq!(linter.finish()[0].code, "subsumption-not-checked");
+    }
+}

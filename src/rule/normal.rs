@@ -15,6 +15,9 @@ use crate::id::NodeId;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod tests;
+
 /// What is asked of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Want {

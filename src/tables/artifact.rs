@@ -11,7 +11,7 @@
 
 use super::layout::{Block, Group, LANES, MatchTables, NONE, NULL_CODE, Partition, Segment, SetTest, Tail, Term};
 use crate::event::key::KeyKind;
-use crate::event::{Field, Schema};
+use crate::event::{Field, Schema, Type};
 use crate::expr::Expr;
 use crate::id::{FieldId, RuleId};
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
@@ -348,6 +348,9 @@ impl Artifact {
         if header.version != FORMAT_VERSION {
             return Err(ArtifactError::Version(header.version));
         }
+        if header.reserved != 0 {
+            return Err(corrupt("header"));
+        }
         if header.length != found {
             if header.length > found {
                 return Err(ArtifactError::Truncated { expected: header.length, found });
@@ -468,6 +471,11 @@ impl Artifact {
             let text = std::str::from_utf8(self.bytes(bytes)).map_err(|_| corrupt("a text is not UTF-8"))?;
             ensure(self.section::<u64>(offsets).iter().all(|offset| text.is_char_boundary(*offset as usize)), "offsets of texts")?;
         }
+        for column in &self.manifest.columns {
+            if let ThresholdKeys::Narrow { keys, .. } = self.thresholds(column) {
+                ensure(keys.is_sorted_by(|a, b| a < b), "order of a column's thresholds")?;
+            }
+        }
         let blocks = self.section::<u64>(Section::SourceOffsets).len().saturating_sub(1);
         ensure(blocks == self.rules().len().div_ceil(SOURCE_BLOCK), "sources of the rules")
     }
@@ -521,8 +529,9 @@ impl Artifact {
 
     fn check_manifest(&self) -> Result<(), ArtifactError> {
         let ensure = |holds: bool, what: &str| if holds { Ok(()) } else { Err(corrupt(what)) };
-        let fields = self.manifest.fields.len();
-        let field_fits = |field: FieldId| field.index() < fields;
+        let fields = &self.manifest.fields;
+        ensure(fields.iter().all(|field| field.ty.is_in_range()), "type of a field")?;
+        let field_fits = |field: FieldId| field.index() < fields.len();
         let roles = [self.manifest.id, self.manifest.tenant, self.manifest.time, self.manifest.key, self.manifest.label];
         ensure(roles.into_iter().flatten().all(field_fits), "a role names a field that is not there")?;
         ensure(!self.manifest.columns.is_empty() && self.manifest.columns.len() <= usize::from(u16::MAX), "number of columns")?;
@@ -538,7 +547,10 @@ impl Artifact {
                     ensure(field_fits(*field), "a column names a field that is not there")?;
                     ensure(KeyKind::of(self.schema.field(*field).ty) == Some(column.kind), "kind of a column's keys")?;
                 }
-                ColumnSource::Derived(expr) => ensure(expr.is_well_formed(fields), "expression of a column")?,
+                ColumnSource::Derived(expr) => {
+                    ensure(expr.is_well_formed(fields), "expression of a column")?;
+                    ensure(KeyKind::of(expr.ty(expr.root())) == Some(column.kind), "kind of a column's keys")?;
+                }
             }
         }
         let codes = count(KeyKind::Narrow) + count(KeyKind::Wide) + count(KeyKind::Text);
@@ -642,8 +654,7 @@ impl Artifact {
     /// When the block of texts cannot be unpacked.
     pub fn source(&self, rule: RuleId) -> Result<String, ArtifactError> {
         let mut block = self.source_block(rule.index() / SOURCE_BLOCK)?;
-        let at = rule.index() % SOURCE_BLOCK;
-        if at < block.len() { Ok(block.swap_remove(at)) } else { Err(corrupt("sources of the rules")) }
+        Ok(block.swap_remove(rule.index() % SOURCE_BLOCK))
     }
 
     /// The canonical texts of [`SOURCE_BLOCK`] rules from `block * SOURCE_BLOCK` on (fewer in the last block).
@@ -660,7 +671,8 @@ impl Artifact {
             let text: Vec<u8> = unpacked.by_ref().take(u32::from_le_bytes(length) as usize).collect();
             texts.push(String::from_utf8(text).map_err(|_| corrupt("a source is not UTF-8"))?);
         }
-        Ok(texts)
+        let rules = self.rules().len().saturating_sub(block * SOURCE_BLOCK).min(SOURCE_BLOCK);
+        if texts.len() == rules { Ok(texts) } else { Err(corrupt("sources of the rules")) }
     }
 
     fn residual_count(&self) -> usize {
@@ -677,7 +689,8 @@ impl Artifact {
             .map(|index| {
                 let expr: Expr = postcard::from_bytes(slice_at(offsets, self.bytes(Section::ResidualBytes), index))
                     .map_err(|error| corrupt(format!("residual {index}: {error}")))?;
-                if expr.is_well_formed(self.manifest.fields.len()) { Ok(expr) } else { Err(corrupt(format!("residual {index}"))) }
+                let is_condition = expr.is_well_formed(&self.manifest.fields) && expr.ty(expr.root()) == Type::Bool;
+                if is_condition { Ok(expr) } else { Err(corrupt(format!("residual {index}"))) }
             })
             .collect()
     }

@@ -6,6 +6,9 @@ use crate::event::set::{Place, Set, Side};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
+#[cfg(test)]
+mod tests;
+
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// An IN list of at most this many intervals becomes that many rows where it leads a term; a longer one is a list membership.

@@ -5,6 +5,8 @@ mod compare;
 mod contract;
 mod corpus;
 mod differential;
+mod faults;
+mod forge;
 mod generate;
 mod packs;
 mod properties;
