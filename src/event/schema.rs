@@ -56,6 +56,12 @@ pub enum Type {
 }
 
 impl Type {
+    /// Whether columns can have it: a decimal has no more places than digits. For types read from a file.
+    #[must_use]
+    pub const fn is_sound(self) -> bool {
+        !matches!(self, Self::Decimal { scale } if scale > 38)
+    }
+
     /// Whether arithmetic applies.
     #[must_use]
     pub const fn is_numeric(self) -> bool {

@@ -12,7 +12,7 @@ pub mod like;
 pub mod prepared;
 pub mod scalar;
 
-use crate::event::{Type, Value};
+use crate::event::{Schema, Type, Value};
 use crate::id::{FieldId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -334,11 +334,12 @@ impl Expr {
         places[id.index()]
     }
 
-    /// Whether every reference holds: operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need.
+    /// Whether it can be evaluated: operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need, and every node has
+    /// the type that its evaluation gives.
     ///
     /// The checker makes no others; this is for expressions read from a file.
     #[must_use]
-    pub fn is_well_formed(&self, fields: usize) -> bool {
+    pub fn is_well_formed(&self, schema: &Schema) -> bool {
         if self.nodes.is_empty() || self.nodes.len() != self.types.len() {
             return false;
         }
@@ -356,7 +357,7 @@ impl Expr {
                 }
             }
             let mut depth = 0;
-            let mut fits = !matches!(node, Node::Field(field) if field.index() >= fields);
+            let mut fits = self.is_well_typed(node, self.types[index], schema);
             self.children_of(node, |child| {
                 fits &= child.index() < index;
                 depth = depth.max(depths.get(child.index()).copied().unwrap_or(0) + 1);
@@ -367,6 +368,28 @@ impl Expr {
             depths.push(depth);
         }
         true
+    }
+
+    /// Whether the evaluation of `node` gives values of type `ty`, whatever its operands are.
+    fn is_well_typed(&self, node: &Node, ty: Type, schema: &Schema) -> bool {
+        let typed = match node {
+            Node::Constant(value) => value.is_null() || value.ty() == ty,
+            Node::Field(field) => schema.fields().get(field.index()).is_some_and(|field| field.ty == ty),
+            Node::Not(_)
+            | Node::And(_)
+            | Node::Or(_)
+            | Node::Compare { .. }
+            | Node::NotDistinct { .. }
+            | Node::In { .. }
+            | Node::IsNull(_)
+            | Node::IsTrue(_)
+            | Node::IsFalse(_)
+            | Node::Like { .. }
+            | Node::Regex { .. } => ty == Type::Bool,
+            Node::Extract { .. } => ty == Type::Int,
+            Node::Arithmetic { .. } | Node::Negate(_) | Node::Cast(_) | Node::Case(_) | Node::Call { .. } => true,
+        };
+        typed && ty.is_sound()
     }
 
     /// The fields it reads, ascending.

@@ -11,7 +11,7 @@
 
 use super::layout::{Block, Group, LANES, MatchTables, NONE, NULL_CODE, Partition, Segment, SetTest, Tail, Term};
 use crate::event::key::KeyKind;
-use crate::event::{Field, Schema};
+use crate::event::{Field, Schema, Type};
 use crate::expr::Expr;
 use crate::id::{FieldId, RuleId};
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
@@ -469,7 +469,8 @@ impl Artifact {
             ensure(self.section::<u64>(offsets).iter().all(|offset| text.is_char_boundary(*offset as usize)), "offsets of texts")?;
         }
         let blocks = self.section::<u64>(Section::SourceOffsets).len().saturating_sub(1);
-        ensure(blocks == self.rules().len().div_ceil(SOURCE_BLOCK), "sources of the rules")
+        ensure(blocks == self.rules().len().div_ceil(SOURCE_BLOCK), "sources of the rules")?;
+        self.check_keys()
     }
 
     fn check_segment(&self, tables: &MatchTables, segment: &Segment) -> bool {
@@ -522,6 +523,7 @@ impl Artifact {
     fn check_manifest(&self) -> Result<(), ArtifactError> {
         let ensure = |holds: bool, what: &str| if holds { Ok(()) } else { Err(corrupt(what)) };
         let fields = self.manifest.fields.len();
+        ensure(self.manifest.fields.iter().all(|field| field.ty.is_sound()), "type of a field")?;
         let field_fits = |field: FieldId| field.index() < fields;
         let roles = [self.manifest.id, self.manifest.tenant, self.manifest.time, self.manifest.key, self.manifest.label];
         ensure(roles.into_iter().flatten().all(field_fits), "a role names a field that is not there")?;
@@ -538,12 +540,32 @@ impl Artifact {
                     ensure(field_fits(*field), "a column names a field that is not there")?;
                     ensure(KeyKind::of(self.schema.field(*field).ty) == Some(column.kind), "kind of a column's keys")?;
                 }
-                ColumnSource::Derived(expr) => ensure(expr.is_well_formed(fields), "expression of a column")?,
+                ColumnSource::Derived(expr) => {
+                    ensure(expr.is_well_formed(&self.schema), "expression of a column")?;
+                    ensure(KeyKind::of(expr.ty(expr.root())) == Some(column.kind), "kind of a column's keys")?;
+                }
             }
         }
         let codes = count(KeyKind::Narrow) + count(KeyKind::Wide) + count(KeyKind::Text);
         ensure(self.section::<u32>(Section::Codes).len() == codes, "number of codes")?;
         ensure(self.section::<u32>(Section::Codes).iter().all(|code| *code > NULL_CODE && *code < u32::MAX - 1), "a code")
+    }
+
+    /// The keys of every column ascend: the search among them relies on it.
+    fn check_keys(&self) -> Result<(), ArtifactError> {
+        for column in &self.manifest.columns {
+            let ascending = match self.thresholds(column) {
+                ThresholdKeys::Narrow { keys, .. } => keys.is_sorted(),
+                ThresholdKeys::Wide { keys, .. } => keys.is_sorted_by_key(|[low, high]| (*high, *low)),
+                ThresholdKeys::Text { offsets, bytes, .. } => offsets
+                    .windows(3)
+                    .all(|window| bytes[window[0] as usize..window[1] as usize] <= bytes[window[1] as usize..window[2] as usize]),
+            };
+            if !ascending {
+                return Err(corrupt("order of the thresholds"));
+            }
+        }
+        Ok(())
     }
 
     fn bytes(&self, section: Section) -> &[u8] {
@@ -677,7 +699,8 @@ impl Artifact {
             .map(|index| {
                 let expr: Expr = postcard::from_bytes(slice_at(offsets, self.bytes(Section::ResidualBytes), index))
                     .map_err(|error| corrupt(format!("residual {index}: {error}")))?;
-                if expr.is_well_formed(self.manifest.fields.len()) { Ok(expr) } else { Err(corrupt(format!("residual {index}"))) }
+                let condition = expr.is_well_formed(&self.schema) && expr.ty(expr.root()) == Type::Bool;
+                if condition { Ok(expr) } else { Err(corrupt(format!("residual {index}"))) }
             })
             .collect()
     }
@@ -750,3 +773,6 @@ pub fn slice_at<'a>(offsets: &[u64], bytes: &'a [u8], index: usize) -> &'a [u8] 
 fn text_at<'a>(offsets: &[u64], bytes: &'a [u8], index: usize) -> &'a str {
     std::str::from_utf8(slice_at(offsets, bytes, index)).unwrap_or("")
 }
+
+#[cfg(test)]
+mod tests;
