@@ -69,6 +69,10 @@ impl Generation {
         let mut open: Vec<(u32, u32, RuleId)> = Vec::new();
         for candidate in candidates {
             let term = tables.terms[candidate.term as usize];
+            // A lane that stands for no rule never holds in tables that compile made; in a damaged artifact it may.
+            if term.rule == NONE {
+                continue;
+            }
             let residual = if term.tail == NONE { NONE } else { tables.tails[term.tail as usize].residual };
             if residual == NONE {
                 found.push((candidate.row, RuleId(term.rule)));

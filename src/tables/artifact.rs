@@ -471,13 +471,9 @@ impl Artifact {
             let text = std::str::from_utf8(self.bytes(bytes)).map_err(|_| corrupt("a text is not UTF-8"))?;
             ensure(self.section::<u64>(offsets).iter().all(|offset| text.is_char_boundary(*offset as usize)), "offsets of texts")?;
         }
-        for column in &self.manifest.columns {
-            if let ThresholdKeys::Narrow { keys, .. } = self.thresholds(column) {
-                ensure(keys.is_sorted_by(|a, b| a < b), "order of a column's thresholds")?;
-            }
-        }
         let blocks = self.section::<u64>(Section::SourceOffsets).len().saturating_sub(1);
-        ensure(blocks == self.rules().len().div_ceil(SOURCE_BLOCK), "sources of the rules")
+        ensure(blocks == self.rules().len().div_ceil(SOURCE_BLOCK), "sources of the rules")?;
+        self.check_keys()
     }
 
     fn check_segment(&self, tables: &MatchTables, segment: &Segment) -> bool {
@@ -556,6 +552,23 @@ impl Artifact {
         let codes = count(KeyKind::Narrow) + count(KeyKind::Wide) + count(KeyKind::Text);
         ensure(self.section::<u32>(Section::Codes).len() == codes, "number of codes")?;
         ensure(self.section::<u32>(Section::Codes).iter().all(|code| *code > NULL_CODE && *code < u32::MAX - 1), "a code")
+    }
+
+    /// The keys of every column ascend: the search among them relies on it.
+    fn check_keys(&self) -> Result<(), ArtifactError> {
+        for column in &self.manifest.columns {
+            let ascending = match self.thresholds(column) {
+                ThresholdKeys::Narrow { keys, .. } => keys.is_sorted_by(|a, b| a < b),
+                ThresholdKeys::Wide { keys, .. } => keys.is_sorted_by_key(|[low, high]| (*high, *low)),
+                ThresholdKeys::Text { offsets, bytes, .. } => offsets
+                    .windows(3)
+                    .all(|window| bytes[window[0] as usize..window[1] as usize] <= bytes[window[1] as usize..window[2] as usize]),
+            };
+            if !ascending {
+                return Err(corrupt("order of the thresholds"));
+            }
+        }
+        Ok(())
     }
 
     fn bytes(&self, section: Section) -> &[u8] {
@@ -763,3 +776,6 @@ pub fn slice_at<'a>(offsets: &[u64], bytes: &'a [u8], index: usize) -> &'a [u8] 
 fn text_at<'a>(offsets: &[u64], bytes: &'a [u8], index: usize) -> &'a str {
     std::str::from_utf8(slice_at(offsets, bytes, index)).unwrap_or("")
 }
+
+#[cfg(test)]
+mod tests;
