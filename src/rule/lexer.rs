@@ -106,7 +106,7 @@ impl<'t> Lexer<'t> {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => return self.word(start),
             b'0'..=b'9' => return self.number(start),
             b'\'' => return self.quoted(start, b'\'', Kind::Text, Kind::UnterminatedText),
-            b'"' => return self.quoted(start, b'"', Kind::Quoted, Kind::UnterminatedName),
+            quote @ (b'"' | b'`') => return self.quoted(start, quote, Kind::Quoted, Kind::UnterminatedName),
             b'.' if next.is_ascii_digit() => return self.number(start),
             b'(' => (Kind::LeftParen, 1),
             b')' => (Kind::RightParen, 1),
@@ -298,6 +298,7 @@ mod tests {
     #[test]
     fn quotes_and_comments_may_lack_an_end() {
         assert_eq!(kinds("'it''s' \"a\"\"b\""), [Kind::Text, Kind::Quoted]);
+        assert_eq!(kinds("`a``b` > `c\"d`"), [Kind::Quoted, Kind::Greater, Kind::Quoted]);
         assert_eq!(kinds("a /* b /* c */ d */ e -- f"), [Kind::Word, Kind::Word]);
         assert_eq!(kinds("'abc"), [Kind::UnterminatedText]);
         assert_eq!(kinds("\"abc"), [Kind::UnterminatedName]);

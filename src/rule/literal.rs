@@ -22,7 +22,11 @@ pub(super) fn unquote(quoted: &str) -> Cow<'_, str> {
     let mut characters = quoted.chars();
     let (Some(quote), Some(_)) = (characters.next(), characters.next_back()) else { return Cow::Borrowed("") };
     let inside = characters.as_str();
-    let twice = if quote == '"' { "\"\"" } else { "''" };
+    let twice = match quote {
+        '"' => "\"\"",
+        '`' => "``",
+        _ => "''",
+    };
     if inside.contains(quote) { Cow::Owned(inside.replace(twice, &twice[1..])) } else { Cow::Borrowed(inside) }
 }
 
