@@ -140,7 +140,13 @@ mod tests {
     }
 
     fn form(terms: &[(&[(u32, Set)], Option<&[u8]>)]) -> Form {
-        Form::new(terms.iter().copied())
+        Form::of(terms)
+    }
+
+    /// The findings about one rule.
+    fn one(linter: &mut Linter, tenant: u32, nth: u64, form: &Form) -> Vec<Finding> {
+        let views: Vec<TermView> = form.terms.iter().map(|term| (term.members.as_slice(), term.residual.as_deref())).collect();
+        linter.lint(tenant, &format!("rule-{nth}").into(), &views)
     }
 
     fn codes(findings: &[Finding]) -> Vec<&'static str> {
@@ -150,11 +156,7 @@ mod tests {
     /// The findings about each rule, all of one tenant unless said.
     fn lint(forms: Vec<(u32, Form)>) -> Vec<Vec<&'static str>> {
         let mut linter = Linter::default();
-        let findings = forms
-            .into_iter()
-            .enumerate()
-            .map(|(nth, (tenant, form))| codes(&linter.lint(tenant, &format!("rule-{nth}").into(), form)))
-            .collect();
+        let findings = forms.into_iter().zip(0..).map(|((tenant, form), nth)| codes(&one(&mut linter, tenant, nth, &form))).collect();
         assert!(linter.finish().is_empty());
         findings
     }
@@ -205,7 +207,7 @@ mod tests {
     fn too_many_rules_to_compare_are_told() {
         let mut linter = Linter::default();
         for nth in 0..3_300 {
-            linter.lint(0, &format!("rule-{nth}").into(), form(&[(&[(0, between(nth * 2, nth * 2))], None)]));
+            one(&mut linter, 0, nth, &form(&[(&[(0, between(nth * 2, nth * 2))], None)]));
         }
         assert_eq!(linter.finish()[0].code, "subsumption-not-checked");
     }
