@@ -66,27 +66,30 @@ impl Generation {
     pub fn verify(&self, batch: &EventBatch, candidates: &[Candidate], cache: &mut Cache) -> Hits {
         let tables = self.artifact.tables();
         let mut found: Vec<(u32, RuleId)> = Vec::with_capacity(candidates.len());
-        let mut open: Vec<(u32, u32, RuleId)> = Vec::new();
+        let mut open: Vec<(u32, (u32, RuleId))> = Vec::new();
         for candidate in candidates {
             let term = tables.terms[candidate.term as usize];
             let residual = if term.tail == NONE { NONE } else { tables.tails[term.tail as usize].residual };
             if residual == NONE {
                 found.push((candidate.row, RuleId(term.rule)));
             } else {
-                open.push((residual, candidate.row, RuleId(term.rule)));
+                open.push((residual, (candidate.row, RuleId(term.rule))));
             }
         }
-        open.sort_unstable();
+        let (starts, mut open) = if open.is_empty() { Default::default() } else { grouped(self.residuals.len(), &open) };
         let mut rows: Vec<u32> = Vec::new();
-        for run in open.chunk_by(|a, b| a.0 == b.0) {
+        for (residual, bounds) in self.residuals.iter().zip(starts.windows(2)).filter(|(_, bounds)| bounds[0] < bounds[1]) {
+            let run = &mut open[bounds[0] as usize..bounds[1] as usize];
+            // Mostly ascending already, which sorting finds out at once.
+            run.sort_unstable();
             rows.clear();
-            rows.extend(run.iter().map(|(_, row, _)| *row));
+            rows.extend(run.iter().map(|(row, _)| *row));
             rows.dedup();
             let selection = (rows.len() < batch.rows()).then_some(rows.as_slice());
-            let truth = self.residuals[run[0].0 as usize].evaluate(self.artifact.schema(), batch, selection, cache);
+            let truth = residual.evaluate(self.artifact.schema(), batch, selection, cache);
             let truth = truth.as_boolean();
             let mut at = 0;
-            for &(_, row, rule) in run {
+            for &(row, rule) in &*run {
                 while rows[at] != row {
                     at += 1;
                 }
@@ -99,26 +102,33 @@ impl Generation {
     }
 }
 
-/// Pairs in any order, with repetitions (a rule may match by several of its terms), to hits: a counting sort by row, then a short sort in each row.
-fn hits(rows: usize, found: &[(u32, RuleId)]) -> Hits {
-    let mut ends = vec![0_u32; rows + 1];
-    for (row, _) in found {
-        ends[*row as usize + 1] += 1;
+/// A counting sort of pairs by their first part, which is below `groups`: where each group starts (and one more entry, the end), and the second parts,
+/// in the order in which they came.
+fn grouped<T: Copy>(groups: usize, pairs: &[(u32, T)]) -> (Vec<u32>, Vec<T>) {
+    let mut starts = vec![0_u32; groups + 1];
+    for (group, _) in pairs {
+        starts[*group as usize + 1] += 1;
     }
-    for row in 0..rows {
-        ends[row + 1] += ends[row];
+    for group in 0..groups {
+        starts[group + 1] += starts[group];
     }
-    let mut next = ends.clone();
-    let mut rules = vec![RuleId(0); found.len()];
-    for (row, rule) in found {
-        let place = &mut next[*row as usize];
-        rules[*place as usize] = *rule;
+    let mut next = starts.clone();
+    let mut values: Vec<T> = pairs.iter().map(|(_, value)| *value).collect();
+    for (group, value) in pairs {
+        let place = &mut next[*group as usize];
+        values[*place as usize] = *value;
         *place += 1;
     }
+    (starts, values)
+}
+
+/// Pairs of row and rule in any order, with repetitions (a rule may match by several of its terms), to hits.
+fn hits(rows: usize, found: &[(u32, RuleId)]) -> Hits {
+    let (starts, mut rules) = grouped(rows, found);
     let mut hits = Hits { offsets: Vec::with_capacity(rows + 1), rules: Vec::with_capacity(found.len()) };
     hits.offsets.push(0);
     for row in 0..rows {
-        let run = &mut rules[ends[row] as usize..ends[row + 1] as usize];
+        let run = &mut rules[starts[row] as usize..starts[row + 1] as usize];
         run.sort_unstable();
         for (index, rule) in run.iter().enumerate() {
             if index == 0 || run[index - 1] != *rule {

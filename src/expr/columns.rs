@@ -6,6 +6,7 @@
 
 mod column;
 mod kernels;
+mod literals;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -243,7 +244,7 @@ impl Evaluation<'_> {
     fn any_of(&mut self, frame: &Frame, any: &AnyOf) -> Column {
         self.remembered(frame, Some(&any.key), |evaluation| {
             let operand = evaluation.node(frame, any.operand);
-            kernels::contains_any(frame.len, &operand, &any.automaton, any.case_insensitive)
+            kernels::has_any(frame.len, &operand, &any.literals, any.case_insensitive)
         })
     }
 

@@ -14,6 +14,14 @@ pub struct LikePattern {
     case_insensitive: bool,
 }
 
+/// Where in a text a literal must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Anchor {
+    Anywhere,
+    Start,
+    End,
+}
+
 /// The common shapes have a test of their own.
 #[derive(Clone, Debug)]
 enum Shape {
@@ -168,10 +176,15 @@ impl LikePattern {
         Self { shape: Shape::new(&tokens), case_insensitive }
     }
 
-    /// What a text must contain to match, if that is all there is to the pattern; lower-cased where case has no regard.
+    /// What a text must have, and where, to match, if that is all there is to the pattern; lower-cased where case has no regard.
     #[must_use]
-    pub fn contained(&self) -> Option<&[u8]> {
-        if let Shape::Contains(finder) = &self.shape { Some(finder.needle()) } else { None }
+    pub fn literal(&self) -> Option<(Anchor, &[u8])> {
+        match &self.shape {
+            Shape::Contains(finder) => Some((Anchor::Anywhere, finder.needle())),
+            Shape::Prefix(prefix) => Some((Anchor::Start, prefix.as_bytes())),
+            Shape::Suffix(suffix) => Some((Anchor::End, suffix.as_bytes())),
+            _ => None,
+        }
     }
 
     /// Whether texts match in any case.

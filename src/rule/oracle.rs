@@ -91,8 +91,9 @@ impl<'e> Oracle<'e> {
         if self.prepared.any_shared() { vec![None; self.expr.nodes().len()] } else { Memo::new() }
     }
 
+    /// The truth of a node. It is that of its value; conditions that no others share are decided without making one.
     fn truth(&self, id: NodeId, row: &[Value], memo: &mut Memo) -> Option<bool> {
-        scalar::truth(&self.value(id, row, memo))
+        if self.prepared.is_shared(id) { scalar::truth(&self.value(id, row, memo)) } else { self.decide(id, row, memo) }
     }
 
     /// The value of a node; shared nodes are evaluated once a row.
@@ -113,41 +114,59 @@ impl<'e> Oracle<'e> {
         value
     }
 
+    fn decide(&self, id: NodeId, row: &[Value], memo: &mut Memo) -> Option<bool> {
+        match self.expr.node(id) {
+            Node::Not(a) => scalar::not(self.truth(*a, row, memo)),
+            Node::And(args) => self.fold(*args, Some(true), scalar::and, row, memo),
+            Node::Or(args) => self.fold(*args, Some(false), scalar::or, row, memo),
+            Node::Compare { op, left, right } => {
+                let left = self.value(*left, row, memo);
+                scalar::compare_with(*op, &left, &self.value(*right, row, memo))
+            }
+            Node::NotDistinct { left, right } => {
+                let left = self.value(*left, row, memo);
+                Some(scalar::not_distinct(&left, &self.value(*right, row, memo)))
+            }
+            Node::In { operand, list, has_null } => scalar::in_list(&self.value(*operand, row, memo), list, *has_null),
+            Node::IsNull(a) => Some(self.value(*a, row, memo).is_null()),
+            Node::IsTrue(a) => Some(self.truth(*a, row, memo) == Some(true)),
+            Node::IsFalse(a) => Some(self.truth(*a, row, memo) == Some(false)),
+            Node::Like { operand, pattern, escape, case_insensitive } => {
+                let operand = self.value(*operand, row, memo);
+                let Value::Text(text) = operand.as_ref() else { return None };
+                match self.prepared.pattern(id) {
+                    Pattern::Like(pattern) => Some(pattern.matches(text)),
+                    Pattern::None => match self.value(*pattern, row, memo).as_ref() {
+                        Value::Text(pattern) => Some(LikePattern::new(pattern, *escape, *case_insensitive).matches(text)),
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            }
+            Node::Regex { operand, .. } => match (self.value(*operand, row, memo).as_ref(), self.prepared.pattern(id)) {
+                (Value::Text(text), Pattern::Regex(regex)) => Some(regex.is_match(text)),
+                _ => None,
+            },
+            _ => scalar::truth(&self.value(id, row, memo)),
+        }
+    }
+
     fn compute<'a>(&'a self, id: NodeId, row: &'a [Value], memo: &mut Memo) -> Cow<'a, Value> {
         let ty = self.expr.ty(id);
         let result = match self.expr.node(id) {
             Node::Constant(value) => return Cow::Borrowed(value),
             Node::Field(FieldId(_)) => Value::Null,
-            Node::Not(a) => scalar::from_truth(scalar::not(self.truth(*a, row, memo))),
-            Node::And(args) => self.fold(*args, Some(true), scalar::and, row, memo),
-            Node::Or(args) => self.fold(*args, Some(false), scalar::or, row, memo),
-            Node::Compare { op, left, right } => {
-                let left = self.value(*left, row, memo);
-                scalar::from_truth(scalar::compare_with(*op, &left, &self.value(*right, row, memo)))
-            }
-            Node::NotDistinct { left, right } => {
-                let left = self.value(*left, row, memo);
-                Value::Bool(scalar::not_distinct(&left, &self.value(*right, row, memo)))
-            }
-            Node::In { operand, list, has_null } => scalar::from_truth(scalar::in_list(&self.value(*operand, row, memo), list, *has_null)),
-            Node::IsNull(a) => Value::Bool(self.value(*a, row, memo).is_null()),
-            Node::IsTrue(a) => Value::Bool(self.truth(*a, row, memo) == Some(true)),
-            Node::IsFalse(a) => Value::Bool(self.truth(*a, row, memo) == Some(false)),
-            Node::Like { operand, pattern, escape, case_insensitive } => {
-                let operand = self.value(*operand, row, memo);
-                match (operand.as_ref(), self.prepared.pattern(id)) {
-                    (Value::Text(text), Pattern::Like(pattern)) => Value::Bool(pattern.matches(text)),
-                    (Value::Text(text), Pattern::None) => match self.value(*pattern, row, memo).as_ref() {
-                        Value::Text(pattern) => Value::Bool(LikePattern::new(pattern, *escape, *case_insensitive).matches(text)),
-                        _ => Value::Null,
-                    },
-                    _ => Value::Null,
-                }
-            }
-            Node::Regex { operand, .. } => match (self.value(*operand, row, memo).as_ref(), self.prepared.pattern(id)) {
-                (Value::Text(text), Pattern::Regex(regex)) => Value::Bool(regex.is_match(text)),
-                _ => Value::Null,
-            },
+            Node::Not(_)
+            | Node::And(_)
+            | Node::Or(_)
+            | Node::Compare { .. }
+            | Node::NotDistinct { .. }
+            | Node::In { .. }
+            | Node::IsNull(_)
+            | Node::IsTrue(_)
+            | Node::IsFalse(_)
+            | Node::Like { .. }
+            | Node::Regex { .. } => scalar::from_truth(self.decide(id, row, memo)),
             Node::Arithmetic { op, left, right } => {
                 let left = self.value(*left, row, memo);
                 scalar::arithmetic(*op, &left, &self.value(*right, row, memo), ty)
@@ -172,7 +191,7 @@ impl<'e> Oracle<'e> {
         combine: fn(Option<bool>, Option<bool>) -> Option<bool>,
         row: &[Value],
         memo: &mut Memo,
-    ) -> Value {
+    ) -> Option<bool> {
         let mut result = neutral;
         for arg in self.expr.args(args) {
             result = combine(result, self.truth(*arg, row, memo));
@@ -180,7 +199,7 @@ impl<'e> Oracle<'e> {
                 break;
             }
         }
-        scalar::from_truth(result)
+        result
     }
 
     fn case<'a>(&'a self, args: Args, row: &'a [Value], memo: &mut Memo) -> Cow<'a, Value> {

@@ -256,6 +256,7 @@ pub enum Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
+    #[inline]
     pub fn get(&self, row: usize) -> Option<&'a str> {
         match self {
             Self::Constant(text) => Some(text),

@@ -1,12 +1,12 @@
 //! Operations on columns. Each has a loop for the common types; everything else goes through [`scalar`], row by row.
 
 use super::column::{Column, build, floats, ints, texts};
+use super::literals::Literals;
 use super::truth::Truth;
 use crate::event::{Type, Value, time};
 use crate::expr::like::{LikePattern, lower};
 use crate::expr::prepared::Pattern;
 use crate::expr::{ArithmeticOp, CompareOp, DatePart, scalar};
-use aho_corasick::AhoCorasick;
 use arrow::array::{Float64Array, Int64Array};
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -120,9 +120,9 @@ pub fn matches_pattern(len: usize, operand: Operand<'_>, pattern: &Pattern) -> C
     }
 }
 
-/// Whether a text contains any of the literals of an automaton.
-pub fn contains_any(len: usize, operand: &Column, automaton: &AhoCorasick, case_insensitive: bool) -> Column {
-    let test = |text: &str| if case_insensitive { automaton.is_match(&*lower(text)) } else { automaton.is_match(text) };
+/// Whether a text has any of the literals.
+pub fn has_any(len: usize, operand: &Column, literals: &Literals, case_insensitive: bool) -> Column {
+    let test = |text: &str| if case_insensitive { literals.is_match(&lower(text)) } else { literals.is_match(text) };
     match texts(operand) {
         Some(view) => truths(len, |row| view.get(row).map(test)),
         None => Column::Constant(Value::Null),

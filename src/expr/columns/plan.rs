@@ -1,10 +1,11 @@
 //! What is known of an expression's nodes before any batch: which fields they depend on, what they cost, and a name by which equal ones are known.
 
+use super::literals::Literals;
 use crate::event::Type;
+use crate::expr::like::Anchor;
 use crate::expr::prepared::{Pattern, Prepared};
 use crate::expr::{Args, Expr, Node};
 use crate::id::{FieldId, NodeId};
-use aho_corasick::AhoCorasick;
 use foldhash::{HashMap, HashMapExt};
 use std::collections::BTreeMap;
 
@@ -30,17 +31,17 @@ pub struct Group {
     cost: u64,
 }
 
-/// An OR of `operand LIKE '%literal%'`: one automaton for all literals.
+/// An OR of `operand LIKE '%literal%'` (or all of them `'literal%'`, or `'%literal'`): one test for all literals.
 #[derive(Clone, Debug)]
 pub struct AnyOf {
     pub operand: NodeId,
-    pub automaton: AhoCorasick,
+    pub literals: Literals,
     pub case_insensitive: bool,
     pub key: Key,
 }
 
-/// From so many literals on, an automaton is faster than one search after the other.
-const AUTOMATON: usize = 8;
+/// From so many literals on, one test for all is faster than one search after the other.
+const UNITED: usize = 8;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -140,30 +141,30 @@ impl Plan {
 }
 
 impl Group {
-    /// Moves the searches for literals in the same text into automata.
+    /// Moves the searches for literals at the same place of the same text into one test.
     fn unite(&mut self, expr: &Expr, prepared: &Prepared, hashes: &[Key]) {
-        let mut searches: BTreeMap<(Key, bool), Vec<NodeId>> = BTreeMap::new();
+        let mut searches: BTreeMap<(Key, Anchor, bool), Vec<NodeId>> = BTreeMap::new();
         let search = |node: &NodeId| match (expr.node(*node), prepared.pattern(*node)) {
             (Node::Like { operand, .. }, Pattern::Like(pattern)) => {
-                pattern.contained().map(|literal| (*operand, pattern.is_case_insensitive(), literal))
+                pattern.literal().map(|(anchor, literal)| (*operand, anchor, pattern.is_case_insensitive(), literal))
             }
             _ => None,
         };
         for node in &self.nodes {
-            if let Some((operand, case_insensitive, _)) = search(node) {
-                searches.entry((hashes[operand.index()], case_insensitive)).or_default().push(*node);
+            if let Some((operand, anchor, case_insensitive, _)) = search(node) {
+                searches.entry((hashes[operand.index()], anchor, case_insensitive)).or_default().push(*node);
             }
         }
-        searches.retain(|_, nodes| nodes.len() >= AUTOMATON);
-        for ((_, case_insensitive), nodes) in searches {
-            let literals = nodes.iter().filter_map(|node| Some(search(node)?.2));
-            // An automaton that would be too large is not worth its memory: the single searches stay.
-            if let (Some((operand, ..)), Ok(automaton)) = (search(&nodes[0]), AhoCorasick::new(literals)) {
+        searches.retain(|_, nodes| nodes.len() >= UNITED);
+        for ((_, anchor, case_insensitive), nodes) in searches {
+            let literals = nodes.iter().filter_map(|node| Some(search(node)?.3));
+            // Where there is no such test, the single searches stay.
+            if let (Some((operand, ..)), Some(literals)) = (search(&nodes[0]), Literals::new(anchor, literals)) {
                 let mut hasher = blake3::Hasher::new_derive_key("any of");
                 nodes.iter().for_each(|node| {
                     hasher.update(&hashes[node.index()]);
                 });
-                self.any.push(AnyOf { operand, automaton, case_insensitive, key: *hasher.finalize().as_bytes() });
+                self.any.push(AnyOf { operand, literals, case_insensitive, key: *hasher.finalize().as_bytes() });
                 let united: foldhash::HashSet<NodeId> = nodes.into_iter().collect();
                 self.nodes.retain(|node| !united.contains(node));
             }
