@@ -8,6 +8,7 @@ use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -249,21 +250,44 @@ fn print(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<
     Ok(out.flush()?)
 }
 
+/// Warnings of one code that are shown as text; a million rules may have tens of thousands. Errors are all shown, and JSON has everything.
+const WARNINGS_SHOWN: usize = 20;
+
 /// Diagnostics go to standard error, in both formats.
 fn show(diagnostics: &[Diagnostic], format: Format) {
     let mut err = io::BufWriter::new(io::stderr().lock());
+    // Where standard error is closed nobody reads what could not be written.
+    let _ = match format {
+        Format::Text => show_text(diagnostics, &mut err),
+        Format::Json => diagnostics.iter().try_for_each(|diagnostic| {
+            let line = serde_json::to_string(diagnostic).map_err(io::Error::other)?;
+            writeln!(err, "{line}")
+        }),
+    };
+}
+
+fn show_text(diagnostics: &[Diagnostic], err: &mut impl Write) -> io::Result<()> {
+    let mut warnings: BTreeMap<&str, usize> = BTreeMap::new();
     for diagnostic in diagnostics {
-        // Where standard error is closed nobody reads what could not be written.
-        let _ = match format {
-            Format::Text => writeln!(err, "{diagnostic}"),
-            Format::Json => serde_json::to_string(diagnostic).map_err(io::Error::other).and_then(|line| writeln!(err, "{line}")),
-        };
+        if !diagnostic.is_error() {
+            let seen = warnings.entry(diagnostic.code).or_default();
+            *seen += 1;
+            if *seen > WARNINGS_SHOWN {
+                continue;
+            }
+        }
+        writeln!(err, "{diagnostic}")?;
     }
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-    let warnings = diagnostics.len() - errors;
-    if format == Format::Text && !diagnostics.is_empty() {
-        let _ = writeln!(err, "{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+    for (code, seen) in warnings.iter().filter(|(_, seen)| **seen > WARNINGS_SHOWN) {
+        writeln!(err, "warning[{code}]: {} more (all with `check --format json`)", seen - WARNINGS_SHOWN)?;
     }
+    if !diagnostics.is_empty() {
+        let warnings: usize = warnings.values().sum();
+        let counts = [(diagnostics.len() - warnings, "error"), (warnings, "warning")];
+        let told: Vec<String> = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| counted(count, what)).collect();
+        writeln!(err, "{}", told.join(", "))?;
+    }
+    Ok(())
 }
 
 /// Progress on a terminal: a bar; nothing where standard error is not one.
@@ -287,9 +311,7 @@ impl Terminal {
 impl Progress for Terminal {
     fn rules(&mut self, warnings: &[Diagnostic]) {
         self.bar.suspend(|| {
-            for warning in warnings {
-                eprintln!("{warning}");
-            }
+            show(warnings, Format::Text);
         });
         self.bar.set_message("matching");
     }

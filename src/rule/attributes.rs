@@ -1,6 +1,6 @@
 //! What rules say beside their condition, the same in documents, templates and bulk files.
 
-use super::yaml::nearest;
+use super::suggest::closest;
 use super::{Action, Limits, Rule, Status};
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ fn choice<T: Copy>(what: &str, text: &str, choices: &[(&str, T)]) -> Result<T, R
         return Ok(*value);
     }
     let known = || choices.iter().map(|(name, _)| *name);
-    let hint = match nearest(text, known()) {
+    let hint = match closest(text, known()) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("one of {}", known().collect::<Vec<_>>().join(", ")),
     };

@@ -1,9 +1,9 @@
 //! Bulk rules: a rule for each row of a Parquet, NDJSON or CSV file, or an instance of a template for each, read in chunks.
 
 use super::attributes::{Attributes, KEYS, name};
+use super::suggest::closest;
 use super::table::{Chunk, Table, cell, row_error, row_origin};
 use super::template::{Template, parse_value};
-use super::yaml::nearest;
 use super::{Diagnostic, Limits, Rule, Severity};
 use arrow::array::LargeStringArray;
 use bytes::Bytes;
@@ -101,7 +101,7 @@ impl RuleRows {
             if !self.known.insert(Arc::clone(name)) || columns.contains(name) {
                 continue;
             }
-            let hint = match nearest(name, columns.iter().map(|column| &**column)) {
+            let hint = match closest(name, columns.iter().map(|column| &**column)) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known columns are {}", columns.join(", ")),
             };

@@ -2,9 +2,10 @@
 
 use super::attributes::{self, Attributes, Refusal, short};
 use super::bulk::RuleRows;
+use super::suggest::closest;
 use super::table::list_entries;
 use super::template::{TYPE_NAMES, Template, parse_type, parse_value};
-use super::yaml::{self, Content, Node, Place, Report, Scalar, nearest};
+use super::yaml::{self, Content, Node, Place, Report, Scalar};
 use super::{Diagnostic, Limits, Origin, Rule, RuleTest, Severity};
 use crate::event::Type;
 use bytes::Bytes;
@@ -124,7 +125,7 @@ impl<'a> Reader<'a> {
             if known.contains(name) {
                 return true;
             }
-            let hint = match nearest(name, known.iter().copied()) {
+            let hint = match closest(name, known.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None if *name == "<<" => "merge keys are not part of YAML 1.2; an alias (`*name`) repeats a whole value".into(),
                 None => format!("known keys are {}", known.join(", ")),
@@ -450,7 +451,7 @@ impl<'a> Reader<'a> {
         let Some(name) = self.name(name_node, "template") else { return };
         let Some(template) = self.templates.get(&name).map(Arc::clone) else {
             let hint =
-                nearest(&name, self.templates.keys().map(|id| &**id)).map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
+                closest(&name, self.templates.keys().map(|id| &**id)).map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
             self.report.error("unknown-template", name_node.place, format!("unknown template `{}`", short(&name)), hint);
             return;
         };

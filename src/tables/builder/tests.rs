@@ -223,10 +223,11 @@ fn all_but_a_range_takes_two_slots_or_one_that_wraps() {
 fn short_leading_lists_are_split_and_long_ones_shared() {
     let list = |entries: u64| Set::of((0..entries).map(|entry| point(entry * 2)).collect());
     let used = |built: &BuiltTables| built.terms.iter().filter(|term| term.rule != NONE).count();
-    let split = build(&vec![(0, vec![(0, list(16))])]);
-    assert_eq!((used(&split), split.set_tests.len()), (16, 0));
-    let long = build(&vec![(0, vec![(0, list(17))]), (0, vec![(0, list(17))]), (0, vec![(0, list(18))])]);
-    assert_eq!((used(&long), long.set_tests.len(), long.intervals.len()), (3, 3, 17 + 18));
+    let most = LEADING_SPLIT_MAX as u64;
+    let split = build(&vec![(0, vec![(0, list(most))])]);
+    assert_eq!((used(&split), split.set_tests.len()), (LEADING_SPLIT_MAX, 0));
+    let long = build(&vec![(0, vec![(0, list(most + 1))]), (0, vec![(0, list(most + 1))]), (0, vec![(0, list(most + 2))])]);
+    assert_eq!((used(&long), long.set_tests.len(), long.intervals.len()), (3, 3, 2 * LEADING_SPLIT_MAX + 3));
     assert_eq!(long.set_tests[0].first_interval, long.set_tests[1].first_interval);
 }
 
