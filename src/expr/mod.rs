@@ -14,7 +14,9 @@ pub mod scalar;
 
 use crate::event::{Field, Type, Value, key};
 use crate::id::{FieldId, NodeId};
+use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -283,21 +285,20 @@ impl Expr {
 
     /// Copies the tree below `id` of `from` to the end of this expression, shared nodes once, and returns its new place.
     pub fn copy_from(&mut self, from: &Self, id: NodeId) -> NodeId {
-        // Mark what is reachable, walking from parents to children: children always come before their parents.
-        let mut wanted = vec![false; id.index() + 1];
-        wanted[id.index()] = true;
-        for index in (0..=id.index()).rev() {
-            if wanted[index] {
-                from.children_of(&from.nodes[index], |child| wanted[child.index()] = true);
-            }
+        // Only what is reachable is walked, from parents to children, which always come before them: the rest of the arena may be large.
+        let mut open = BTreeSet::from([id]);
+        let mut wanted = Vec::new();
+        while let Some(node) = open.pop_last() {
+            wanted.push(node);
+            from.children_of(from.node(node), |child| {
+                open.insert(child);
+            });
         }
-        let mut places = vec![NodeId(u32::MAX); id.index() + 1];
-        for index in 0..=id.index() {
-            if !wanted[index] {
-                continue;
-            }
-            let place = |id: &NodeId| places[id.index()];
-            let node = match &from.nodes[index] {
+        let mut places = HashMap::with_capacity(wanted.len());
+        for node in wanted.into_iter().rev() {
+            let index = node.index();
+            let place = |id: &NodeId| places[id];
+            let copy = match &from.nodes[index] {
                 Node::Constant(value) => Node::Constant(value.clone()),
                 Node::Field(field) => Node::Field(*field),
                 Node::Not(a) => Node::Not(place(a)),
@@ -329,9 +330,10 @@ impl Expr {
                     }
                 }
             };
-            places[index] = self.push(node, from.types[index]);
+            let copy = self.push(copy, from.types[index]);
+            places.insert(node, copy);
         }
-        places[id.index()]
+        places[&id]
     }
 
     /// Whether every reference holds (operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need), and
