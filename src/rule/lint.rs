@@ -135,7 +135,10 @@ mod tests {
         Set::of(vec![Interval { low: of(low).low, high: of(high).high }])
     }
 
-    fn form(terms: &[(&[(u32, Set)], Option<&[u8]>)]) -> Form {
+    /// Members by column, and a residual.
+    type TestTerm<'a> = (&'a [(u32, Set)], Option<&'a [u8]>);
+
+    fn form(terms: &[TestTerm]) -> Form {
         Form::new(terms.iter().copied())
     }
 
