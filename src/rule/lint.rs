@@ -139,7 +139,7 @@ mod tests {
         Set::of(vec![Interval { low: of(low).low, high: of(high).high }])
     }
 
-    fn form(terms: &[(&[(u32, Set)], Option<&[u8]>)]) -> Form {
+    fn form(terms: &[TermView]) -> Form {
         Form::of(terms)
     }
 

@@ -252,12 +252,28 @@ impl<C: Columns> Normaliser<'_, C> {
 
     fn all(&mut self, operands: &[NodeId], want: Want) -> Vec<Term> {
         let mut factors = Vec::with_capacity(operands.len());
+        // Memberships of one column become one set at once, so that long chains take no longer than they are: what is in all sets is what none leaves out.
+        let mut left_out: BTreeMap<Column, Set> = BTreeMap::new();
         for &operand in operands {
             let terms = self.ask(operand, want);
-            if terms.is_empty() {
-                return terms;
+            match terms.as_slice() {
+                [] => return terms,
+                [Term { members, residual }] if members.len() == 1 && residual.is_empty() => {
+                    let (column, set) = &members[0];
+                    let outside = set.complement();
+                    let known = left_out.entry(*column).or_default();
+                    known.null |= outside.null;
+                    known.intervals.extend(outside.intervals);
+                }
+                _ => factors.push((terms, Some((operand, want)))),
             }
-            factors.push((terms, Some((operand, want))));
+        }
+        for (column, outside) in left_out {
+            let set = Set { null: outside.null, ..Set::of(outside.intervals) }.complement();
+            if set.is_empty() {
+                return Vec::new();
+            }
+            factors.push((vec![Term { members: vec![(column, set)], residual: Vec::new() }], None));
         }
         self.product(factors)
     }

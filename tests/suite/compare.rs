@@ -64,7 +64,7 @@ impl<'a> Engines<'a> {
 /// The definition, the matcher for this CPU, its portable form, and the matcher in the two halves that routing may send to different back ends.
 pub fn cpu_matchers<'a>() -> Vec<(&'static str, Match<'a>)> {
     vec![
-        ("plain", Box::new(|tables, batch| plain::candidates(tables, batch))),
+        ("plain", Box::new(plain::candidates)),
         ("cpu", Box::new(|tables, batch| on_cpu(tables, batch, Visit::Both))),
         (
             "portable",
@@ -105,7 +105,7 @@ pub struct Difference {
 }
 
 /// The first difference between the reference, which reads `rules` and `reference`, and the engines; or the number of hits.
-pub fn compare(rules: &[Rule], reference: &Reference, engines: &mut Engines, batch: &EventBatch) -> Result<usize, Difference> {
+pub fn compare(rules: &[Rule], reference: &Reference, engines: &mut Engines, batch: &EventBatch) -> Result<usize, Box<Difference>> {
     let expected = reference.hits(batch);
     let generation = &engines.generation;
     let artifact = generation.artifact();
@@ -120,11 +120,11 @@ pub fn compare(rules: &[Rule], reference: &Reference, engines: &mut Engines, bat
             let row = (0..batch.rows()).find(|row| found.row(*row) != expected.row(*row)).unwrap_or(0);
             let (a, b) = (expected.row(row), found.row(row));
             let rule = a.iter().find(|rule| !b.contains(rule)).or_else(|| b.iter().find(|rule| !a.contains(rule))).copied();
-            return Err(Difference { engine, row, rule, expected, found });
+            return Err(Box::new(Difference { engine, row, rule, expected, found }));
         }
         let decisions = decide(&found, artifact.rules());
         if let Some(row) = (0..batch.rows()).find(|row| !decides(rules, &expected, *row, &decisions)) {
-            return Err(Difference { engine, row, rule: None, expected, found });
+            return Err(Box::new(Difference { engine, row, rule: None, expected, found }));
         }
     }
     Ok(expected.rules.len())

@@ -4,8 +4,11 @@
 use crate::compare::{Engines, artifact_of, compare, explain, reference_of};
 use crate::generate::{Case, Writer, batch};
 use crate::random::{CASES, Random, cases, seed};
-use dynamic_cep::event::{Field, Schema, Type};
+use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array};
+use arrow::datatypes::Int32Type;
+use dynamic_cep::event::{EventBatch, Field, Schema, Type};
 use dynamic_cep::rule::Limits;
+use std::sync::Arc;
 
 /// Sizes of batches; the last one is for few cases.
 const ROWS: [usize; 5] = [0, 1, 2, 17, 300];
@@ -112,16 +115,13 @@ fn back_ends_agree_on_several_segments() {
     let partition = engines.generation.artifact().tables().partitions[0];
     assert!(partition.segments > 1, "{partition:?}");
     let reference = reference_of(&artifact);
-    let columns: Vec<Option<arrow::array::ArrayRef>> = vec![
-        Some(std::sync::Arc::new((0..40).map(|_| Some(random.below(1_210) as i64)).collect::<arrow::array::Int64Array>())),
-        Some(std::sync::Arc::new((0..40).map(|_| Some(random.below(45) as f64)).collect::<arrow::array::Float64Array>())),
-        None,
+    let texts = (0..40).map(|row| if row % 10 == 9 { None } else { Some(["t1", "t2", "a"][row % 3]) });
+    let columns: Vec<Option<ArrayRef>> = vec![
+        Some(Arc::new((0..40).map(|_| Some(random.below(1_210) as i64)).collect::<Int64Array>())),
+        Some(Arc::new((0..40).map(|_| Some(random.below(45) as f64)).collect::<Float64Array>())),
+        Some(Arc::new(texts.collect::<DictionaryArray<Int32Type>>())),
     ];
-    let mut columns = columns;
-    let texts: arrow::array::DictionaryArray<arrow::datatypes::Int32Type> =
-        (0..40).map(|row| if row % 10 == 9 { None } else { Some(["t1", "t2", "a"][row % 3]) }).collect();
-    columns[2] = Some(std::sync::Arc::new(texts));
-    let batch = dynamic_cep::event::EventBatch::new(&case.schema, 0, 40, columns);
+    let batch = EventBatch::new(&case.schema, 0, 40, columns);
     match compare(&case.rules, &reference, &mut engines, &batch) {
         Ok(hits) => assert!(hits > 100, "{hits}"),
         Err(difference) => panic!("{}", explain(&case.schema, &case.rules, &batch, &difference)),

@@ -200,7 +200,7 @@ fn faults_in_other_tables_are_noticed() {
         (Section::Terms, terms[3] * 2, 0),
         (Section::Terms, terms[terms.len() / 2] * 2, 1),
         (Section::Rules, 2, 0),
-        (Section::Rules, 8 * size_of::<u64>() / 4, 2),
+        (Section::Rules, 16, 2),
     ] {
         let forged = edited(&dense.artifact, section, |bytes| bytes[word * 4 + bit / 8] ^= 1 << (bit % 8));
         // Some are noticed on opening.
@@ -239,7 +239,8 @@ fn faults_in_the_normal_form_are_noticed() {
 #[test]
 fn faults_in_the_codes_are_noticed() {
     let dense = Dense::new();
-    let edits: [(&str, fn(&mut EncodedBatch)); 6] = [
+    type Edit = fn(&mut EncodedBatch);
+    let edits: [(&str, Edit); 6] = [
         ("one code too high", |batch| batch.codes.iter_mut().take(16 * 20).for_each(|code| *code += 1)),
         ("one code too low", |batch| batch.codes.iter_mut().take(16 * 20).for_each(|code| *code = code.saturating_sub(1))),
         ("NULL as the lowest value", |batch| batch.codes.iter_mut().for_each(|code| *code = (*code).max(1))),
