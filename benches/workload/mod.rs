@@ -3,7 +3,7 @@
 //! * F1, "fraud": 1000 tenants by Zipf's law, each event looked at by its own tenant's rules only; about 8.6 hits an event on a million rules.
 //! * F2, "global": the same fields without tenants, every event looked at by every rule; about 19 hits an event on a million rules.
 //!
-//! A rule is two to five predicates. How selective they are is what the two differ in besides the tenants, so that both have a realistic number of hits.
+//! A rule is two to five predicates, the first over the merchant code. Without tenants the second is over the country, so that the number of hits stays realistic.
 
 #![allow(dead_code, reason = "each bench and example uses a part of this module")]
 
@@ -60,14 +60,22 @@ impl Workload {
         }
     }
 
-    /// A range lets through a share of the events between `exp(-rigour)` and 1, by a uniform exponent.
-    const fn rigour(self) -> f64 {
+    /// The predicates that every rule starts with. Without the merchant code rules would hit most events; without tenants they need the country, too.
+    const fn leading(self) -> &'static [usize] {
         match self {
-            Self::F1 => 5.0,
-            Self::F2 => 10.0,
+            Self::F1 => &[MCC],
+            Self::F2 => &[MCC, COUNTRY],
         }
     }
 }
+
+// The kinds of predicates, by the order in which [`Generator::predicate`] has them.
+const KINDS: usize = 9;
+const MCC: usize = 0;
+const COUNTRY: usize = 1;
+
+/// A range lets through a share of the events between `exp(-RIGOUR)` and 1, by a uniform exponent.
+const RIGOUR: f64 = 10.0;
 
 /// SplitMix64.
 pub struct Random(u64);
@@ -157,31 +165,29 @@ impl Generator {
 
     /// The next condition: two to five predicates over different fields.
     pub fn condition(&mut self) -> String {
-        let mut kinds = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let mut kinds: [usize; KINDS] = std::array::from_fn(|kind| kind);
+        let leading = self.workload.leading().len();
         let wanted = 2 + self.random.below(4);
         let mut predicates = Vec::with_capacity(wanted);
         for nth in 0..wanted {
-            let other = nth + self.random.below(kinds.len() - nth);
-            kinds.swap(nth, other);
-            // Rules for everybody name the merchant code first: without one they would hit everybody.
-            if nth == 0 && self.workload == Workload::F2 {
-                let first = kinds.iter().position(|kind| *kind == 0).unwrap_or(0);
-                kinds.swap(0, first);
+            if nth >= leading {
+                kinds.swap(nth, nth + self.random.below(KINDS - nth));
             }
             predicates.push(self.predicate(kinds[nth]));
         }
         predicates.join(" AND ")
     }
 
-    fn predicate(&mut self, kind: u8) -> String {
+    fn predicate(&mut self, kind: usize) -> String {
+        let tenants = self.workload == Workload::F1;
         match kind {
-            0 => {
-                let members = if self.random.below(2) == 0 { 1 } else { 2 + self.random.below(7) };
+            MCC => {
+                let members = if tenants && self.random.below(2) == 0 { 2 + self.random.below(7) } else { 1 };
                 let codes: Vec<String> = (0..members).map(|_| merchant_code(self.random.below(MERCHANT_CODES)).to_string()).collect();
                 if members == 1 { format!("mcc = {}", codes[0]) } else { format!("mcc IN ({})", codes.join(", ")) }
             }
-            1 => match self.random.below(4) {
-                0 => format!("country <> '{}'", country(self.countries.draw(&mut self.random))),
+            COUNTRY => match self.random.below(4) {
+                0 if tenants => format!("country <> '{}'", country(self.countries.draw(&mut self.random))),
                 1 => {
                     let members = 2 + self.random.below(5);
                     let names: Vec<String> = (0..members).map(|_| format!("'{}'", country(self.random.below(COUNTRIES)))).collect();
@@ -212,7 +218,7 @@ impl Generator {
 
     /// The share of events that a range lets through.
     fn share(&mut self) -> f64 {
-        (-self.workload.rigour() * self.random.unit()).exp()
+        (-RIGOUR * self.random.unit()).exp()
     }
 
     /// The next `rows` events, with the numbers from `first` on.
