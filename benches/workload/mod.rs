@@ -92,7 +92,7 @@ impl Random {
 
     /// In 0..`end`.
     pub const fn below(&mut self, end: usize) -> usize {
-        ((self.next() >> 32) * end as u64 >> 32) as usize
+        (((self.next() >> 32) * end as u64) >> 32) as usize
     }
 
     /// In 0..1.

@@ -14,7 +14,6 @@ pub mod scalar;
 
 use crate::event::{Field, Type, Value, key};
 use crate::id::{FieldId, NodeId};
-use foldhash::{HashMap, HashMapExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -236,7 +236,7 @@ impl<'t> Parser<'t, '_> {
                     "interval",
                 ];
                 let error = self.report.error("syntax", start..self.end, format!("unknown type `{}`", shown(word)));
-                if let Some(near) = suggest::closest(&word.to_ascii_lowercase(), NAMES.into_iter()) {
+                if let Some(near) = suggest::closest(&word.to_ascii_lowercase(), NAMES) {
                     error.hint(format!("did you mean {near}?"));
                 }
                 return Err(Stop);
