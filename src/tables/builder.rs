@@ -11,8 +11,19 @@ mod tests;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-/// An IN list of at most this many intervals becomes that many rows where it leads a term; a longer one is a list membership.
-const LEADING_SPLIT_MAX: usize = 4;
+/// An IN list of at most this many intervals may become that many rows where it leads a term; a longer one is a list membership.
+const LEADING_SPLIT_MAX: usize = 16;
+
+/// Rows that splitting may add, as a share of the terms: shorter lists go first, the longest are not split. Small rule sets may add [`SPLIT_ROWS_FREE`] in any case.
+const SPLIT_ROWS_SHARE: f64 = 1.0;
+const SPLIT_ROWS_FREE: usize = 1 << 16;
+
+/// A predicate that lets through this share of events or more is no slot, unless it is among the first two of its term: it would lengthen the chain of its whole
+/// group, and decide little. It is tested last, as a list membership.
+const WEAK_SHARE: f64 = 0.5;
+
+/// Slots of a term at most: two blocks. What is left is tested last as well; little reaches it.
+const SLOTS_MAX: usize = 4;
 
 /// Low bound "none" of a [`RawInterval`].
 const UNBOUNDED_LOW: u32 = 0;
@@ -179,11 +190,21 @@ impl TableBuilder {
             self.column(columns as u32 - 1);
         }
         let ranks: Vec<Ranked> = std::mem::take(&mut self.columns).into_iter().map(Ranked::new).collect();
-        let mut coder =
-            Coder { ranks: &ranks, built: BuiltTables::default(), runs: FastMap::default(), rows: Vec::new(), slots: Vec::new() };
+        let members_of = |term: &RawTerm| &self.members[term.first_member as usize..(term.first_member + term.members) as usize];
+        let mut coder = Coder {
+            ranks: &ranks,
+            intervals: &self.intervals,
+            split_max: LEADING_SPLIT_MAX,
+            built: BuiltTables::default(),
+            runs: FastMap::default(),
+            set_runs: FastMap::default(),
+            tails: FastMap::default(),
+            rows: Vec::new(),
+            slots: Vec::new(),
+        };
+        coder.split_max = coder.split_within_budget(self.terms.iter().map(members_of));
         for term in &self.terms {
-            let members = &self.members[term.first_member as usize..(term.first_member + term.members) as usize];
-            coder.add(term, members, &self.intervals);
+            coder.add(term, members_of(term));
         }
         let Coder { mut built, rows, slots, .. } = coder;
         drop(self);
@@ -247,9 +268,15 @@ impl Ranked {
 
 struct Coder<'a> {
     ranks: &'a [Ranked],
+    intervals: &'a [RawInterval],
+    /// Entries of the longest leading list that is split.
+    split_max: usize,
     built: BuiltTables,
     /// Interval runs already stored, by hash: lists are often shared.
     runs: FastMap<u64, Vec<SetTest>>,
+    /// Runs of memberships already stored, and tails: weak predicates are often the same.
+    set_runs: FastMap<Vec<SetTest>, u32>,
+    tails: FastMap<Tail, u32>,
     rows: Vec<Row>,
     slots: Vec<Slot>,
 }
@@ -263,40 +290,74 @@ struct Coded {
 }
 
 impl Coder<'_> {
-    fn add(&mut self, term: &RawTerm, members: &[RawMember], intervals: &[RawInterval]) {
+    /// The members of a term in codes, most selective first.
+    fn coded(&self, members: &[RawMember]) -> Vec<Coded> {
         let mut coded: Vec<Coded> = members
             .iter()
             .map(|member| {
                 let rank = &self.ranks[member.column as usize];
                 let first = member.first_interval as usize;
-                let ranges: Vec<[u32; 2]> =
-                    intervals[first..first + member.intervals as usize].iter().map(|interval| rank.range(*interval)).collect();
+                let intervals = &self.intervals[first..first + member.intervals as usize];
+                let ranges: Vec<[u32; 2]> = intervals.iter().map(|interval| rank.range(*interval)).collect();
                 let share = ranges.iter().map(|range| rank.share(*range)).sum::<f64>() + f64::from(u8::from(member.null)) * 0.1;
-                Coded { column: member.column, null: member.null, ranges, share }
+                let mut coded = Coded { column: member.column, null: member.null, ranges, share };
+                if coded.slots().is_none() && !coded.splits(self.split_max) {
+                    // A list that is not split filters no better than its hull.
+                    let hull = coded.hull();
+                    coded.share = rank.share([hull.low, hull.high()]);
+                }
+                coded
             })
             .collect();
         coded.sort_by(|a, b| a.share.total_cmp(&b.share).then(a.column.cmp(&b.column)));
-        let first_set = self.built.set_tests.len() as u32;
+        coded
+    }
+
+    /// The longest leading lists that can be split without making the tables much larger.
+    fn split_within_budget<'m>(&self, terms: impl Iterator<Item = &'m [RawMember]>) -> usize {
+        let mut lists = [0_usize; LEADING_SPLIT_MAX + 1];
+        let mut count = 0;
+        for members in terms {
+            count += 1;
+            // Most terms have no list at all, and need no look at their shares.
+            if members.iter().any(|member| member.intervals > 2)
+                && let Some(leading) = self.coded(members).first()
+                && leading.splits(LEADING_SPLIT_MAX)
+            {
+                lists[leading.ranges.len()] += 1;
+            }
+        }
+        let budget = ((count as f64 * SPLIT_ROWS_SHARE) as usize).max(SPLIT_ROWS_FREE);
+        let mut rows = 0;
+        let fits = |entries: &usize| {
+            rows += (entries - 1) * lists[*entries];
+            rows <= budget
+        };
+        (2..=LEADING_SPLIT_MAX).take_while(fits).last().unwrap_or(1)
+    }
+
+    fn add(&mut self, term: &RawTerm, members: &[RawMember]) {
+        let coded = self.coded(members);
+        let mut sets: Vec<SetTest> = Vec::new();
         let mut split: Option<&Coded> = None;
         let mut rest: Vec<Slot> = Vec::with_capacity(coded.len() + 1);
         for (position, member) in coded.iter().enumerate() {
+            let taken = usize::from(split.is_some()) + rest.len();
+            let leading = taken < 2;
+            let room = |slots: usize| taken + slots <= SLOTS_MAX;
             match member.slots() {
-                Some(slots) => rest.extend(slots),
-                None if position == 0 && !member.null && member.ranges.len() <= LEADING_SPLIT_MAX => split = Some(member),
-                None => {
-                    rest.push(member.hull());
-                    let test = self.run(member);
-                    self.built.set_tests.push(test);
+                Some(slots) if leading || member.share < WEAK_SHARE && room(slots.len()) => rest.extend(slots),
+                None if position == 0 && member.splits(self.split_max) => split = Some(member),
+                _ => {
+                    let hull = member.hull();
+                    if leading || room(1) && self.ranks[member.column as usize].share([hull.low, hull.high()]) < WEAK_SHARE {
+                        rest.push(hull);
+                    }
+                    sets.push(self.run(member));
                 }
             }
         }
-        let sets = self.built.set_tests.len() as u32 - first_set;
-        let tail = if sets == 0 && term.residual == NONE {
-            NONE
-        } else {
-            self.built.tails.push(Tail { first_set, sets, residual: term.residual, padding: 0 });
-            self.built.tails.len() as u32 - 1
-        };
+        let tail = if sets.is_empty() && term.residual == NONE { NONE } else { self.tail(sets, term.residual) };
         let mut push = |leading: Option<Slot>| {
             let first_slot = self.slots.len() as u32;
             self.slots.extend(leading.into_iter().chain(rest.iter().copied()));
@@ -307,6 +368,21 @@ impl Coder<'_> {
             None => push(None),
             Some(member) => member.ranges.iter().for_each(|&[low, high]| push(Some(Slot::new(member.column, low, high)))),
         }
+    }
+
+    /// Stores a tail, once for equal ones.
+    fn tail(&mut self, sets: Vec<SetTest>, residual: u32) -> u32 {
+        let built = &mut self.built;
+        let count = sets.len() as u32;
+        let first_set = *self.set_runs.entry(sets).or_insert_with_key(|sets| {
+            built.set_tests.extend(sets);
+            (built.set_tests.len() - sets.len()) as u32
+        });
+        let tail = Tail { first_set, sets: count, residual, padding: 0 };
+        *self.tails.entry(tail).or_insert_with(|| {
+            built.tails.push(tail);
+            built.tails.len() as u32 - 1
+        })
     }
 
     /// Stores the ranges of a list membership, once for equal ones.
@@ -356,6 +432,11 @@ impl Coded {
         }
     }
 
+    /// Whether it is a list of at most `most` entries that becomes a row for each where it leads a term.
+    fn splits(&self, most: usize) -> bool {
+        !self.null && self.ranges.len() <= most && self.slots().is_none()
+    }
+
     fn hull(&self) -> Slot {
         let low = if self.null { NULL_CODE } else { self.ranges[0][0] };
         Slot::new(self.column, low, self.ranges[self.ranges.len() - 1][1])
@@ -365,13 +446,15 @@ impl Coded {
 /// Sorts the rows into groups, and builds segments and their summaries.
 fn assemble(built: &mut BuiltTables, rows: &[Row], slots: &[Slot], partitions: usize) {
     let slots_of = |row: &Row| &slots[row.first_slot as usize..(row.first_slot + row.slots) as usize];
-    // Neighbours share their leading slots' columns and have close lows there, which keeps the hulls above them narrow.
+    // Neighbours share their leading slots' columns, have ranges of like size there, and close lows: that keeps the hulls above them narrow.
     let mut order: Vec<(u32, u128, u32)> = rows
         .iter()
         .enumerate()
         .map(|(index, row)| {
             let slots = slots_of(row);
-            let slot = |at: usize| slots.get(at).map_or(0, |slot| u128::from(slot.column + 1) << 32 | u128::from(slot.low));
+            let slot = |at: usize| {
+                slots.get(at).map_or(0, |slot| u128::from(slot.column + 1) << 40 | size_class(*slot) << 32 | u128::from(slot.low))
+            };
             (row.partition, slot(0) << 64 | slot(1), index as u32)
         })
         .collect();
@@ -389,6 +472,11 @@ fn assemble(built: &mut BuiltTables, rows: &[Row], slots: &[Slot], partitions: u
         }
         built.partitions.push(Partition { first_segment, segments: built.segments.len() as u32 - first_segment });
     }
+}
+
+/// Classes of spans: single codes, then a class for each factor of eight.
+fn size_class(slot: Slot) -> u128 {
+    u128::from((32 - slot.span.leading_zeros()).div_ceil(3))
 }
 
 fn segment<'a>(built: &mut BuiltTables, rows: &[&Row], slots_of: &impl Fn(&Row) -> &'a [Slot]) {

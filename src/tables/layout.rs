@@ -83,7 +83,7 @@ pub struct Term {
 
 /// What slots cannot say: memberships in long lists (decided by the matcher), and a residual expression (decided afterwards, on the host).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Tail {
     /// A run of [`MatchTables::set_tests`]: all must hold.
     pub first_set: u32,
