@@ -102,9 +102,9 @@ impl Random {
 }
 
 const fn mix(mut word: u64) -> u64 {
-    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ word >> 31
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// Numbers 0..n, the k-th with a weight of 1 / (k + 1).
@@ -364,7 +364,7 @@ pub fn canonical(schema: &Schema, batch: &RecordBatch) -> EventBatch {
 pub fn fingerprint(artifact: &Artifact, candidates: &[Candidate]) -> (usize, u64) {
     let tables = artifact.tables();
     let mut pairs: Vec<u64> =
-        candidates.iter().map(|pair| u64::from(pair.row) << 32 | u64::from(tables.terms[pair.term as usize].rule)).collect();
+        candidates.iter().map(|pair| (u64::from(pair.row) << 32) | u64::from(tables.terms[pair.term as usize].rule)).collect();
     pairs.sort_unstable();
     pairs.dedup();
     (pairs.len(), pairs.iter().fold(0, |sum, pair| sum.wrapping_add(mix(*pair))))

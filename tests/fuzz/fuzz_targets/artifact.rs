@@ -127,5 +127,6 @@ fn exercise(bytes: &[u8]) {
             cpu::candidates(&tables, &encoded, Visit::Both, &mut found);
         }
     }
-    decide(&generation.verify(&batch, &found, &mut cache), artifact.rules());
+    let decisions = decide(&generation.verify(&batch, &found, &mut cache), artifact.rules());
+    assert_eq!(decisions.actions.len(), batch.rows());
 }
