@@ -482,7 +482,6 @@ impl<'a> Merger<'a> {
     }
 
     fn write(&mut self, built: BuiltTables) -> Vec<u8> {
-        let mut writer = ArtifactWriter::default();
         let schema = self.context.schema;
         let mut narrow: Vec<u64> = Vec::new();
         let mut wide: Vec<[u64; 2]> = Vec::new();
@@ -513,7 +512,13 @@ impl<'a> Merger<'a> {
             tenants: std::mem::take(&mut self.tenants),
             columns,
         };
-        writer.add(Section::Manifest, &postcard::to_stdvec(&manifest).expect("a manifest in memory is written to memory"));
+        let manifest = postcard::to_stdvec(&manifest).expect("a manifest in memory is written to memory");
+        let codes = codes.concat();
+        let names: Texts = self.names.iter().map(|name| name.as_bytes()).collect();
+        let residuals: Texts = self.residuals.iter().map(Vec::as_slice).collect();
+        let sources: Texts = self.sources.iter().map(Vec::as_slice).collect();
+        let mut writer = ArtifactWriter::default();
+        writer.add(Section::Manifest, &manifest);
         writer.add(Section::Partitions, &built.partitions);
         writer.add(Section::Segments, &built.segments);
         writer.add(Section::Nodes, &built.nodes);
@@ -526,16 +531,17 @@ impl<'a> Merger<'a> {
         writer.add(Section::Intervals, &built.intervals);
         writer.add(Section::NarrowKeys, &narrow);
         writer.add(Section::WideKeys, &wide);
-        texts.add(&mut writer, Section::TextOffsets, Section::TextBytes);
-        writer.add(Section::Codes, &codes.concat());
+        writer.add(Section::Codes, &codes);
         writer.add(Section::Rules, &self.records);
         writer.add(Section::Tags, &self.tags);
-        for (parts, offsets, bytes) in [
-            (self.names.iter().map(|name| name.as_bytes()).collect::<Texts>(), Section::NameOffsets, Section::NameBytes),
-            (self.residuals.iter().map(Vec::as_slice).collect(), Section::ResidualOffsets, Section::ResidualBytes),
-            (self.sources.iter().map(Vec::as_slice).collect(), Section::SourceOffsets, Section::SourceBytes),
+        for (texts, offsets, bytes) in [
+            (&texts, Section::TextOffsets, Section::TextBytes),
+            (&names, Section::NameOffsets, Section::NameBytes),
+            (&residuals, Section::ResidualOffsets, Section::ResidualBytes),
+            (&sources, Section::SourceOffsets, Section::SourceBytes),
         ] {
-            parts.add(&mut writer, offsets, bytes);
+            writer.add(offsets, &texts.offsets);
+            writer.add(bytes, &texts.bytes);
         }
         writer.finish()
     }
@@ -573,11 +579,6 @@ impl Texts {
     fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         self.offsets.push(self.bytes.len() as u64);
-    }
-
-    fn add(self, writer: &mut ArtifactWriter, offsets: Section, bytes: Section) {
-        writer.add(offsets, &self.offsets);
-        writer.add(bytes, &self.bytes);
     }
 }
 

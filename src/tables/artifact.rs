@@ -17,6 +17,7 @@ use crate::id::{FieldId, RuleId};
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -104,6 +105,9 @@ sections! {
 
 /// Rules in one block of sources.
 pub const SOURCE_BLOCK: usize = 512;
+
+/// Bytes that a block of sources unpacks to at most: more than the language's limits allow, and less than a few packed bytes could claim.
+const SOURCE_BLOCK_BYTES_MAX: u64 = 4 << 30;
 
 /// Where the values of a column come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -231,14 +235,14 @@ impl Storage {
 
 /// Collects sections, then writes the file.
 #[derive(Default)]
-pub struct ArtifactWriter {
-    sections: Vec<(Section, Vec<u8>)>,
+pub struct ArtifactWriter<'a> {
+    sections: Vec<(Section, &'a [u8])>,
 }
 
-impl ArtifactWriter {
+impl<'a> ArtifactWriter<'a> {
     /// Adds a section. Sections are written in the order of [`Section::ALL`]; one that is not added is empty.
-    pub fn add<T: NoUninit>(&mut self, section: Section, content: &[T]) {
-        self.sections.push((section, bytemuck::cast_slice(content).to_vec()));
+    pub fn add<T: NoUninit>(&mut self, section: Section, content: &'a [T]) {
+        self.sections.push((section, bytemuck::cast_slice(content)));
     }
 
     /// The bytes of the artifact. Equal content gives equal bytes.
@@ -254,7 +258,7 @@ impl ArtifactWriter {
         for &section in Section::ALL {
             let content = contents.next_if(|(kind, _)| *kind == section).map(|(_, content)| content).unwrap_or_default();
             let mut checksum = [0; 16];
-            checksum.copy_from_slice(&blake3::hash(&content).as_bytes()[..16]);
+            checksum.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
             table.push(SectionEntry { kind: section as u32, reserved: 0, offset: offset as u64, length: content.len() as u64, checksum });
             offset = align(offset + content.len());
             ordered.push(content);
@@ -272,7 +276,7 @@ impl ArtifactWriter {
         bytes.extend_from_slice(bytemuck::cast_slice(&table));
         for (entry, content) in table.iter().zip(ordered) {
             bytes.resize(entry.offset as usize, 0);
-            bytes.extend_from_slice(&content);
+            bytes.extend_from_slice(content);
         }
         bytes.resize(offset, 0);
         bytes
@@ -676,7 +680,13 @@ impl Artifact {
     /// When the block cannot be unpacked.
     pub fn source_block(&self, block: usize) -> Result<Vec<String>, ArtifactError> {
         let packed = slice_at(self.section(Section::SourceOffsets), self.bytes(Section::SourceBytes), block);
-        let mut unpacked = zstd::decode_all(packed).map_err(|error| corrupt(format!("sources: {error}")))?.into_iter();
+        let mut unpacked = Vec::new();
+        let read = zstd::Decoder::new(packed).and_then(|decoder| decoder.take(SOURCE_BLOCK_BYTES_MAX + 1).read_to_end(&mut unpacked));
+        read.map_err(|error| corrupt(format!("sources: {error}")))?;
+        if unpacked.len() as u64 > SOURCE_BLOCK_BYTES_MAX {
+            return Err(corrupt("sources of the rules"));
+        }
+        let mut unpacked = unpacked.into_iter();
         let mut texts = Vec::new();
         while unpacked.len() > 0 {
             let mut length = [0; 4];
