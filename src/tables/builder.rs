@@ -199,8 +199,9 @@ impl TableBuilder {
             runs: FastMap::default(),
             set_runs: FastMap::default(),
             tails: FastMap::default(),
-            rows: Vec::new(),
-            slots: Vec::new(),
+            // Large vectors that grow are copied, and their pages cleared, again and again.
+            rows: Vec::with_capacity(self.terms.len() * 2),
+            slots: Vec::with_capacity(self.terms.len() * 2 * SLOTS_MAX),
         };
         coder.split_max = coder.split_within_budget(self.terms.iter().map(members_of));
         for term in &self.terms {
@@ -437,9 +438,10 @@ impl Coded {
         !self.null && self.ranges.len() <= most && self.slots().is_none()
     }
 
+    /// The smallest range of codes that covers it.
     fn hull(&self) -> Slot {
-        let low = if self.null { NULL_CODE } else { self.ranges[0][0] };
-        Slot::new(self.column, low, self.ranges[self.ranges.len() - 1][1])
+        let low = if self.null { NULL_CODE } else { self.ranges.first().map_or(NULL_CODE, |range| range[0]) };
+        Slot::new(self.column, low, self.ranges.last().map_or(NULL_CODE, |range| range[1]))
     }
 }
 
@@ -459,6 +461,10 @@ fn assemble(built: &mut BuiltTables, rows: &[Row], slots: &[Slot], partitions: u
         })
         .collect();
     order.sort_unstable();
+    let groups = rows.len().div_ceil(LANES) + partitions;
+    built.groups.reserve(groups);
+    built.terms.reserve(groups * LANES);
+    built.leaf_blocks.reserve(groups * SLOTS_MAX / 2);
     let mut at = 0;
     for partition in 0..partitions as u32 {
         let start = at;

@@ -105,7 +105,7 @@ fn back_ends_agree_on_several_segments() {
     let field = |name: &str, ty| Field { name: name.to_owned(), ty };
     let schema = Schema::new(vec![field("n", Type::Int), field("x", Type::Float), field("t", Type::Text)]).unwrap();
     let mut numbers = random.clone();
-    let conditions = (0..4_200).map(|nth| {
+    let conditions = (0..5_800).map(|nth| {
         let alternative = |_| format!("n = {} AND x > {} AND t <> 't{}'", numbers.below(600) * 2, numbers.below(40), nth % 9);
         (0..16).map(alternative).collect::<Vec<String>>().join(" OR ")
     });

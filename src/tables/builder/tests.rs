@@ -272,3 +272,23 @@ fn a_hull_that_is_too_narrow_is_noticed() {
     built.nodes[0].span[0][2] /= 2;
     assert!(std::panic::catch_unwind(|| hulls_cover(&built)).is_err());
 }
+
+#[test]
+fn what_finds_no_slot_is_tested_as_a_list() {
+    // Six predicates: four become slots; the others, NULL alone among them, are memberships.
+    let members = |row: u64| (0..5).map(move |column| (column, Set::of(vec![point(row)]))).chain([(5, Set::null())]).collect();
+    let terms: Terms = (0..8).map(|row| (0, members(row * 2))).collect();
+    let built = build(&terms);
+    assert!(built.groups.iter().all(|group| group.blocks as usize * 2 <= SLOTS_MAX));
+    assert!(built.tails.iter().all(|tail| tail.sets == 2));
+    let tables = built.view(COLUMNS);
+    for (value, last) in [(Some(6), None), (Some(6), Some(6)), (Some(7), None)] {
+        let row = |column: usize| {
+            if column < 5 { code(&built.thresholds[column], value) } else { last.map_or(NULL_CODE, |_: u64| NULL_CODE + 1) }
+        };
+        let batch = EncodedBatch { rows: 1, columns: COLUMNS, codes: (0..COLUMNS).map(row).collect(), partitions: vec![0] };
+        let rules: Vec<u32> = plain::candidates(&tables, &batch).iter().map(|found| tables.terms[found.term as usize].rule).collect();
+        let expected = if (value, last) == (Some(6), None) { vec![3] } else { vec![] };
+        assert_eq!(rules, expected, "{value:?} and {last:?}");
+    }
+}
