@@ -399,36 +399,39 @@ impl<C: Columns> Normaliser<'_, C> {
         if list.is_empty() && !has_null {
             return decided(want.holds(Some(false)));
         }
+        let ty = self.type_of(operand);
         let mut intervals = Vec::with_capacity(list.len());
         for constant in list {
+            if let Some(own) = own_key(ty, constant) {
+                intervals.push(Interval::point(own));
+                continue;
+            }
             match self.split(operand, constant) {
                 Some(split) => intervals.extend(split.equal),
                 None => return residual(node, want),
             }
         }
         let when_true = Set::of(intervals);
+        if want == Want::True {
+            return self.member(node, want, operand, when_true);
+        }
         let when_false = if has_null { Set::empty() } else { Set { null: false, ..when_true.complement() } };
         let set = Truths { when_true, when_false }.answer(want);
         self.member(node, want, operand, set)
     }
 
-    /// Where the values of `operand`'s type lie around `constant`; `None` where the type has no keys.
-    fn split(&self, operand: NodeId, constant: &Value) -> Option<Split> {
-        let ty = match self.expr.node(operand) {
+    fn type_of(&self, operand: NodeId) -> Type {
+        match self.expr.node(operand) {
             Node::Field(field) => self.schema.field(*field).ty,
             _ => self.expr.ty(operand),
-        };
-        let own = match (ty, constant) {
-            // The nearest double, as the language has it; -0.0 and NaN find their keys.
-            (Type::Float, Value::Int(_) | Value::UInt(_) | Value::Decimal { .. }) => match scalar::cast(constant, Type::Float) {
-                Value::Float(value) => Some(Key::Narrow(key::of_f64(value))),
-                _ => None,
-            },
-            _ if ty == constant.ty() => key::of_value(constant),
-            _ => None,
-        };
+        }
+    }
+
+    /// Where the values of `operand`'s type lie around `constant`; `None` where the type has no keys.
+    fn split(&self, operand: NodeId, constant: &Value) -> Option<Split> {
+        let ty = self.type_of(operand);
         let range = key::range(ty);
-        if let Some(own) = own {
+        if let Some(own) = own_key(ty, constant) {
             let (lowest, highest) = match &range {
                 Some((low, high)) => (own <= *low, own >= *high),
                 None => (matches!(&own, Key::Text(text) if text.is_empty()), false),
@@ -455,6 +458,19 @@ impl<C: Columns> Normaliser<'_, C> {
         });
         let above = first_greater.map(|first| Interval { low: Some(Place::at(first)), high: None });
         Some(Split { below, equal, above })
+    }
+}
+
+/// The key of a constant among values of type `ty`, where it has one of its own.
+fn own_key(ty: Type, constant: &Value) -> Option<Key> {
+    match (ty, constant) {
+        // The nearest double, as the language has it; -0.0 and NaN find their keys.
+        (Type::Float, Value::Int(_) | Value::UInt(_) | Value::Decimal { .. }) => match scalar::cast(constant, Type::Float) {
+            Value::Float(value) => Some(Key::Narrow(key::of_f64(value))),
+            _ => None,
+        },
+        _ if ty == constant.ty() => key::of_value(constant),
+        _ => None,
     }
 }
 

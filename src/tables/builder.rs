@@ -2,7 +2,7 @@
 
 use super::layout::{Block, CODE_MAX, Group, LANES, NONE, NULL_CODE, Partition, SEGMENT_GROUPS_MAX, Segment, SetTest, Tail, Term};
 use crate::event::key::Key;
-use crate::event::set::{Place, Set, Side};
+use crate::event::set::{Interval, Place, Set, Side};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
@@ -180,7 +180,13 @@ impl TableBuilder {
 
     /// Whether the set is everything but single keys: such sets ask for equality only.
     fn complements_points(set: &Set) -> bool {
-        set.complement().intervals.iter().all(|interval| interval.low.is_some() && interval.low == interval.high)
+        let open = set.intervals.first().is_some_and(|interval| interval.low.is_none())
+            && set.intervals.last().is_some_and(|interval| interval.high.is_none());
+        let around_a_key = |pair: &[Interval]| match (&pair[0].high, &pair[1].low) {
+            (Some(end), Some(start)) => end.key == start.key && end.side == Side::Before && start.side == Side::After,
+            _ => false,
+        };
+        open && set.intervals.windows(2).all(around_a_key)
     }
 
     /// Builds the tables. `columns` is the number of columns, `partitions` that of partitions.
