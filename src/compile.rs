@@ -475,7 +475,7 @@ impl<'a> Merger<'a> {
             self.columns.push((ColumnSource::Derived(constant), KeyKind::Narrow));
         }
         self.ids = HashSet::default();
-        let built = std::mem::take(&mut self.builder).finish(self.columns.len(), self.tenants.len() + 1);
+        let built = std::mem::take(&mut self.builder).finish(self.columns.len(), self.tenants.len() + 1, self.context.threads);
         let artifact = self.write(built);
         self.compiled.artifact = Some(artifact);
         self.compiled
@@ -486,10 +486,12 @@ impl<'a> Merger<'a> {
         let mut narrow: Vec<u64> = Vec::new();
         let mut wide: Vec<[u64; 2]> = Vec::new();
         let mut texts = Texts::default();
-        let mut codes: [Vec<u32>; 3] = Default::default();
+        let mut counts = [0; 3];
         let mut columns = Vec::with_capacity(self.columns.len());
         for ((source, kind), thresholds) in self.columns.drain(..).zip(built.thresholds) {
-            let start = codes[kind as usize].len() as u64;
+            let start = counts[kind as usize];
+            counts[kind as usize] += thresholds.keys.len() as u64;
+            let keys = start..counts[kind as usize];
             for key in thresholds.keys {
                 match key {
                     Key::Narrow(key) => narrow.push(key),
@@ -497,8 +499,6 @@ impl<'a> Merger<'a> {
                     Key::Text(text) => texts.push(text.as_bytes()),
                 }
             }
-            codes[kind as usize].extend(thresholds.codes);
-            let keys = start..codes[kind as usize].len() as u64;
             columns.push(Column { source, kind, keys, points_only: thresholds.points_only });
         }
         let manifest = Manifest {
@@ -513,7 +513,6 @@ impl<'a> Merger<'a> {
             columns,
         };
         let manifest = postcard::to_stdvec(&manifest).expect("a manifest in memory is written to memory");
-        let codes = codes.concat();
         let names: Texts = self.names.iter().map(|name| name.as_bytes()).collect();
         let residuals: Texts = self.residuals.iter().map(Vec::as_slice).collect();
         let sources: Texts = self.sources.iter().map(Vec::as_slice).collect();
@@ -524,14 +523,15 @@ impl<'a> Merger<'a> {
         writer.add(Section::Nodes, &built.nodes);
         writer.add(Section::NodeChildren, &built.node_children);
         writer.add(Section::Groups, &built.groups);
-        writer.add(Section::LeafBlocks, &built.leaf_blocks);
-        writer.add(Section::Terms, &built.terms);
+        writer.add(Section::LeafSlots, &built.leaf_slots);
+        writer.add(Section::TermRules, &built.term_rules);
+        writer.add(Section::TailRefs, &built.tail_refs);
         writer.add(Section::Tails, &built.tails);
         writer.add(Section::SetTests, &built.set_tests);
         writer.add(Section::Intervals, &built.intervals);
         writer.add(Section::NarrowKeys, &narrow);
         writer.add(Section::WideKeys, &wide);
-        writer.add(Section::Codes, &codes);
+        writer.add(Section::Steps, &built.steps);
         writer.add(Section::Rules, &self.records);
         writer.add(Section::Tags, &self.tags);
         for (texts, offsets, bytes) in [

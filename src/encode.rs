@@ -16,9 +16,6 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// The code of a value below every threshold, or, where only equality matters, of one that equals none.
-const BELOW_ALL: u32 = NULL_CODE + 1;
-
 /// Turns event batches into codes for one artifact.
 #[derive(Debug)]
 pub struct Encoder {
@@ -62,9 +59,9 @@ impl Encoder {
                     ColumnSource::Derived(expr) => Source::Derived(Box::new(Program::new(expr.clone()))),
                 },
                 index: match artifact.thresholds(column) {
-                    ThresholdKeys::Narrow { keys, .. } => Index::Narrow(Buckets::new(keys)),
-                    ThresholdKeys::Wide { .. } => Index::Wide,
-                    ThresholdKeys::Text { offsets, bytes, .. } => Index::Text(column.points_only.then(|| TextTable::new(offsets, bytes))),
+                    ThresholdKeys::Narrow(keys) => Index::Narrow(Buckets::new(keys)),
+                    ThresholdKeys::Wide(_) => Index::Wide,
+                    ThresholdKeys::Text { offsets, bytes } => Index::Text(column.points_only.then(|| TextTable::new(offsets, bytes))),
                 },
             })
             .collect();
@@ -91,7 +88,8 @@ impl Encoder {
     /// The codes of `batch`. `cache` is the batch's own, shared with the residuals.
     pub fn encode(&self, batch: &EventBatch, cache: &mut Cache) -> EncodedBatch {
         let schema = self.artifact.schema();
-        let stride = self.artifact.tables().columns;
+        let tables = self.artifact.tables();
+        let stride = tables.columns;
         let rows = batch.rows();
         let mut codes = vec![NULL_CODE; rows * stride];
         for (position, (encoder, column)) in self.columns.iter().zip(&self.artifact.manifest().columns).enumerate() {
@@ -104,7 +102,7 @@ impl Encoder {
                 && rows > 0
             {
                 let mut out = Strided { codes: &mut codes[position..], stride };
-                encode_column(&values, &encoder.index, self.artifact.thresholds(column), &mut out);
+                encode_column(&values, &encoder.index, self.artifact.thresholds(column), tables.steps[position], &mut out);
             }
         }
         EncodedBatch { rows, columns: stride, codes, partitions: self.partitions(batch) }
@@ -147,11 +145,11 @@ impl Strided<'_> {
     }
 }
 
-fn encode_column(values: &ArrayRef, index: &Index, thresholds: ThresholdKeys, out: &mut Strided) {
+fn encode_column(values: &ArrayRef, index: &Index, thresholds: ThresholdKeys, step: u32, out: &mut Strided) {
     use arrow::datatypes::{DataType, TimeUnit};
     match (index, thresholds) {
-        (Index::Narrow(buckets), ThresholdKeys::Narrow { keys, codes }) => {
-            let find = |key: u64| buckets.code(keys, codes, key);
+        (Index::Narrow(buckets), ThresholdKeys::Narrow(keys)) => {
+            let find = |key: u64| buckets.place(keys, key).code(step);
             match values.data_type() {
                 DataType::Boolean => {
                     let values = values.as_boolean();
@@ -173,17 +171,18 @@ fn encode_column(values: &ArrayRef, index: &Index, thresholds: ThresholdKeys, ou
                 other => unreachable!("canonical columns of narrow keys are of the types above, not {other}"),
             }
         }
-        (Index::Wide, ThresholdKeys::Wide { keys, codes }) => primitive::<Decimal128Type>(values, out, |value| {
+        (Index::Wide, ThresholdKeys::Wide(keys)) => primitive::<Decimal128Type>(values, out, |value| {
             let key = key::of_i128(value);
             let after = keys.partition_point(|[low, high]| u128::from(*high) << 64 | u128::from(*low) <= key);
-            code_at(codes, after, after > 0 && keys[after - 1] == [key as u64, (key >> 64) as u64])
+            Place { after, equal: after > 0 && keys[after - 1] == [key as u64, (key >> 64) as u64] }.code(step)
         }),
-        (Index::Text(table), ThresholdKeys::Text { offsets, bytes, codes }) => {
+        (Index::Text(table), ThresholdKeys::Text { offsets, bytes }) => {
             let texts = values.as_any_dictionary();
             let distinct = texts.values().as_string::<i32>();
             let find = |text: &str| match table {
-                Some(table) => table.find(offsets, bytes, text).map_or(BELOW_ALL, |at| codes[at]),
-                None => text_code(offsets, bytes, codes, text),
+                // Where only equality matters, a text that equals none may have any place in between.
+                Some(table) => table.find(offsets, bytes, text).map_or(Place::BELOW_ALL, |at| Place { after: at + 1, equal: true }).code(step),
+                None => text_place(offsets, bytes, text).code(step),
             };
             let keys = texts.keys().as_primitive::<Int32Type>();
             // A dictionary may be longer than the batch: only what occurs is looked up, once.
@@ -209,16 +208,24 @@ fn primitive<T: ArrowPrimitiveType>(values: &ArrayRef, out: &mut Strided, find: 
     }
 }
 
-/// The code of a value that follows `after` keys, and is equal to the last of them or not.
-fn code_at(codes: &[u32], after: usize, equal: bool) -> u32 {
-    match after {
-        0 => BELOW_ALL,
-        _ => codes[after - 1] + u32::from(!equal),
+/// The place of a value among thresholds: how many lie at or below it, and whether it equals the last of them.
+#[derive(Clone, Copy)]
+struct Place {
+    after: usize,
+    equal: bool,
+}
+
+impl Place {
+    const BELOW_ALL: Self = Self { after: 0, equal: false };
+
+    /// See [`crate::tables::MatchTables::steps`].
+    const fn code(self, step: u32) -> u32 {
+        (2 * self.after as u32 + !self.equal as u32) * step
     }
 }
 
-fn text_code(offsets: &[u64], bytes: &[u8], codes: &[u32], text: &str) -> u32 {
-    let (mut low, mut high) = (0, codes.len());
+fn text_place(offsets: &[u64], bytes: &[u8], text: &str) -> Place {
+    let (mut low, mut high) = (0, offsets.len().saturating_sub(1));
     while low < high {
         let middle = low.midpoint(high);
         if slice_at(offsets, bytes, middle) <= text.as_bytes() {
@@ -227,7 +234,7 @@ fn text_code(offsets: &[u64], bytes: &[u8], codes: &[u32], text: &str) -> u32 {
             high = middle;
         }
     }
-    code_at(codes, low, low > 0 && slice_at(offsets, bytes, low - 1) == text.as_bytes())
+    Place { after: low, equal: low > 0 && slice_at(offsets, bytes, low - 1) == text.as_bytes() }
 }
 
 /// Where in the sorted keys to look: the range of keys is cut into equal buckets, about two for each key.
@@ -256,17 +263,17 @@ impl Buckets {
         Self { lowest, highest, shift, starts }
     }
 
-    fn code(&self, keys: &[u64], codes: &[u32], key: u64) -> u32 {
+    fn place(&self, keys: &[u64], key: u64) -> Place {
         if keys.is_empty() || key < self.lowest {
-            return BELOW_ALL;
+            return Place::BELOW_ALL;
         }
         if key > self.highest {
-            return code_at(codes, codes.len(), false);
+            return Place { after: keys.len(), equal: false };
         }
         let bucket = ((key - self.lowest) >> self.shift) as usize;
         let (start, end) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
         let after = start + keys[start..end].partition_point(|threshold| *threshold <= key);
-        code_at(codes, after, after > 0 && keys[after - 1] == key)
+        Place { after, equal: after > 0 && keys[after - 1] == key }
     }
 }
 

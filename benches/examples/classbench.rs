@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut cache = Cache::default();
             let encoded = generation.encode(&batch, &mut cache);
             let middle = Instant::now();
-            let found = generation.verify(&batch, &router.candidates(&encoded), &mut cache);
+            let found = generation.verify(&batch, router.find(&encoded), &mut cache);
             encoding += middle - start;
             matching += middle.elapsed();
             for (row, packet) in chunk.iter().enumerate() {

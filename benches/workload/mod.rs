@@ -364,7 +364,7 @@ pub fn canonical(schema: &Schema, batch: &RecordBatch) -> EventBatch {
 pub fn fingerprint(artifact: &Artifact, candidates: &[Candidate]) -> (usize, u64) {
     let tables = artifact.tables();
     let mut pairs: Vec<u64> =
-        candidates.iter().map(|pair| (u64::from(pair.row) << 32) | u64::from(tables.terms[pair.term as usize].rule)).collect();
+        candidates.iter().map(|pair| (u64::from(pair.row) << 32) | u64::from(tables.term_rules[pair.term as usize])).collect();
     pairs.sort_unstable();
     pairs.dedup();
     (pairs.len(), pairs.iter().fold(0, |sum, pair| sum.wrapping_add(mix(*pair))))

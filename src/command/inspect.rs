@@ -36,10 +36,10 @@ fn summary(artifact: &Artifact, out: &mut dyn Write) -> Result<(), Failure> {
         .collect();
     writeln!(out, "rules       {} ({})", rules.len(), by_status.join(", "))?;
     writeln!(out, "tenants     {}", artifact.manifest().tenants.len())?;
-    let used = tables.terms.iter().filter(|term| term.rule != NONE).count();
+    let used = tables.term_rules.iter().filter(|rule| **rule != NONE).count();
     writeln!(
         out,
-        "tables      {used} terms in {} groups of 16, {} segments, {} nodes, {} lists of {} intervals",
+        "tables      {used} terms in {} groups of 32, {} segments, {} nodes, {} lists of {} intervals",
         tables.groups.len(),
         tables.segments.len(),
         tables.nodes.len(),
@@ -86,8 +86,8 @@ fn one_rule(artifact: &Artifact, rule: RuleId, out: &mut dyn Write) -> Result<()
         writeln!(out, "outcome {}", artifact.name(record.outcome))?;
     }
     let tables = artifact.tables();
-    let terms = tables.terms.iter().filter(|term| term.rule == rule.0);
-    let tails = terms.clone().filter(|term| term.tail != NONE).count();
+    let terms = (0..tables.term_rules.len() as u32).filter(|term| tables.term_rules[*term as usize] == rule.0);
+    let tails = terms.clone().filter(|term| tables.tail(*term).is_some()).count();
     writeln!(out, "terms   {} in the tables, {tails} of them with lists or a residual", terms.count())?;
     Ok(())
 }

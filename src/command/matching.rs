@@ -335,8 +335,7 @@ impl Matcher {
                 let mut cache = Cache::default();
                 let encoded = self.generation.encode(batch, &mut cache);
                 times.encode = time();
-                let candidates = router.candidates(&encoded);
-                let hits = self.generation.verify(batch, &candidates, &mut cache);
+                let hits = self.generation.verify(batch, router.find(&encoded), &mut cache);
                 times.matching = time();
                 hits
             }

@@ -9,8 +9,8 @@ use crate::event::EventBatch;
 use crate::expr::columns::{Cache, Program};
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
-use crate::tables::layout::NONE;
-use crate::tables::{Artifact, ArtifactError, Candidate};
+use crate::matcher::{Found, Pairs};
+use crate::tables::{Artifact, ArtifactError};
 use arrow::array::{Array, AsArray};
 use std::sync::Arc;
 
@@ -62,24 +62,15 @@ impl Generation {
         self.encoder.encode(batch, cache)
     }
 
-    /// Candidates to hits: residuals are evaluated on the rows that are candidates for them, and the rules of each row sorted.
-    pub fn verify(&self, batch: &EventBatch, candidates: &[Candidate], cache: &mut Cache) -> Hits {
+    /// What was found to hits: residuals are evaluated on the rows that are candidates for them, and the rules of each row sorted.
+    pub fn verify(&self, batch: &EventBatch, found: Found, cache: &mut Cache) -> Hits {
         let tables = self.artifact.tables();
-        let mut found: Vec<(u32, RuleId)> = Vec::with_capacity(candidates.len());
-        let mut open: Vec<(u32, (u32, RuleId))> = Vec::new();
-        for candidate in candidates {
-            let term = tables.terms[candidate.term as usize];
-            // A lane that stands for no rule never holds in tables that compile made; in a damaged artifact it may.
-            if term.rule == NONE {
-                continue;
-            }
-            let residual = if term.tail == NONE { NONE } else { tables.tails[term.tail as usize].residual };
-            if residual == NONE {
-                found.push((candidate.row, RuleId(term.rule)));
-            } else {
-                open.push((residual, (candidate.row, RuleId(term.rule))));
-            }
-        }
+        let Found { rules: mut found, open } = found;
+        let open = open.iter().filter_map(|candidate| {
+            let tail = tables.tail(candidate.term)?;
+            Some((tail.residual, (candidate.row, tables.term_rules[candidate.term as usize])))
+        });
+        let open: Vec<(u32, (u32, u32))> = open.collect();
         let (starts, mut open) = if open.is_empty() { Default::default() } else { grouped(self.residuals.len(), &open) };
         let mut rows: Vec<u32> = Vec::new();
         for (residual, bounds) in self.residuals.iter().zip(starts.windows(2)).filter(|(_, bounds)| bounds[0] < bounds[1]) {
@@ -98,7 +89,7 @@ impl Generation {
                     at += 1;
                 }
                 if truth.is_valid(at) && truth.value(at) {
-                    found.push((row, rule));
+                    found.push(row, rule);
                 }
             }
         }
@@ -109,13 +100,7 @@ impl Generation {
 /// A counting sort of pairs by their first part, which is below `groups`: where each group starts (and one more entry, the end), and the second parts,
 /// in the order in which they came.
 fn grouped<T: Copy>(groups: usize, pairs: &[(u32, T)]) -> (Vec<u32>, Vec<T>) {
-    let mut starts = vec![0_u32; groups + 1];
-    for (group, _) in pairs {
-        starts[*group as usize + 1] += 1;
-    }
-    for group in 0..groups {
-        starts[group + 1] += starts[group];
-    }
+    let starts = starts(groups, pairs.iter().map(|(group, _)| *group));
     let mut next = starts.clone();
     let mut values: Vec<T> = pairs.iter().map(|(_, value)| *value).collect();
     for (group, value) in pairs {
@@ -126,20 +111,48 @@ fn grouped<T: Copy>(groups: usize, pairs: &[(u32, T)]) -> (Vec<u32>, Vec<T>) {
     (starts, values)
 }
 
-/// Pairs of row and rule in any order, with repetitions (a rule may match by several of its terms), to hits.
-fn hits(rows: usize, found: &[(u32, RuleId)]) -> Hits {
-    let (starts, mut rules) = grouped(rows, found);
-    let mut hits = Hits { offsets: Vec::with_capacity(rows + 1), rules: Vec::with_capacity(found.len()) };
-    hits.offsets.push(0);
-    for row in 0..rows {
-        let run = &mut rules[starts[row] as usize..starts[row + 1] as usize];
-        run.sort_unstable();
-        for (index, rule) in run.iter().enumerate() {
-            if index == 0 || run[index - 1] != *rule {
-                hits.rules.push(*rule);
-            }
-        }
-        hits.offsets.push(hits.rules.len() as u32);
+/// Where each of the groups starts, and one more entry, the end.
+fn starts(groups: usize, members: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut starts = vec![0_u32; groups + 1];
+    members.for_each(|group| starts[group as usize + 1] += 1);
+    for group in 0..groups {
+        starts[group + 1] += starts[group];
     }
-    hits
+    starts
+}
+
+/// Rows and rules in any order, with repetitions (a rule may match by several of its terms), to hits.
+fn hits(rows: usize, found: &Pairs) -> Hits {
+    let mut offsets = starts(rows, found.rows.iter().copied());
+    let mut next = offsets.clone();
+    let mut rules = vec![RuleId(0); found.values.len()];
+    for (row, rule) in found.rows.iter().zip(&found.values) {
+        let place = &mut next[*row as usize];
+        rules[*place as usize] = RuleId(*rule);
+        *place += 1;
+    }
+    let mut repeated = false;
+    for row in 0..rows {
+        let run = &mut rules[offsets[row] as usize..offsets[row + 1] as usize];
+        run.sort_unstable();
+        repeated |= run.windows(2).any(|pair| pair[0] == pair[1]);
+    }
+    if repeated {
+        let mut length = 0;
+        let mut start = 0;
+        for row in 0..rows {
+            let end = offsets[row + 1] as usize;
+            let first = length;
+            for at in start..end {
+                if length == first || rules[length - 1] != rules[at] {
+                    rules[length] = rules[at];
+                    length += 1;
+                }
+            }
+            start = end;
+            offsets[row + 1] = length as u32;
+        }
+        rules.truncate(length);
+    }
+    Hits { offsets, rules }
 }

@@ -1,8 +1,9 @@
 //! Which back end matches a batch: the CPU, the GPU, or each the partitions that it is better at; and what happens when the GPU cannot.
 
 use crate::flow::EncodedBatch;
+use crate::matcher::Found;
 use crate::matcher::cpu::{self, Visit};
-use crate::tables::{Artifact, Candidate};
+use crate::tables::Artifact;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,23 +81,21 @@ impl Router {
         Routed { cpu_batches, gpu_batches, split_batches, fallbacks }
     }
 
-    /// All candidates of a batch, in no particular order.
-    pub fn candidates(&self, batch: &EncodedBatch) -> Vec<Candidate> {
+    /// What a batch matches, but for residuals.
+    pub fn find(&self, batch: &EncodedBatch) -> Found {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = &self.gpu {
-            let (candidates, how) = gpu.candidates(&self.artifact, batch);
+            let (found, how) = gpu.find(&self.artifact, batch);
             self.routed[how].fetch_add(1, Ordering::Relaxed);
-            return candidates;
+            return found;
         }
         self.routed[CPU].fetch_add(1, Ordering::Relaxed);
         on_cpu(&self.artifact, batch, Visit::Both)
     }
 }
 
-fn on_cpu(artifact: &Artifact, batch: &EncodedBatch, which: Visit) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    cpu::candidates(&artifact.tables(), batch, which, &mut found);
-    found
+fn on_cpu(artifact: &Artifact, batch: &EncodedBatch, which: Visit) -> Found {
+    cpu::rules(&artifact.tables(), batch, which)
 }
 
 #[cfg(feature = "gpu")]
@@ -105,9 +104,10 @@ mod gpu {
 
     use super::{CPU, Choice, FALLBACK, GPU, SPLIT, on_cpu};
     use crate::flow::EncodedBatch;
+    use crate::matcher::Found;
     use crate::matcher::cpu::Visit;
     use crate::matcher::gpu::{Gpu, GpuError, GpuMatcher};
-    use crate::tables::{Artifact, Candidate};
+    use crate::tables::Artifact;
     use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
     use std::time::Instant;
 
@@ -198,8 +198,8 @@ mod gpu {
             if costs.is_empty() { opened.to_owned() } else { format!("{opened}: {}", costs.join(", ")) }
         }
 
-        /// The candidates of a batch and how they were found.
-        pub fn candidates(&self, artifact: &Artifact, batch: &EncodedBatch) -> (Vec<Candidate>, usize) {
+        /// What a batch matches, and how it was found.
+        pub fn find(&self, artifact: &Artifact, batch: &EncodedBatch) -> (Found, usize) {
             if self.choice == Choice::Gpu {
                 return self.run(artifact, batch, Plan::Gpu);
             }
@@ -247,7 +247,7 @@ mod gpu {
             self.state().models = models;
         }
 
-        fn run(&self, artifact: &Artifact, batch: &EncodedBatch, plan: Plan) -> (Vec<Candidate>, usize) {
+        fn run(&self, artifact: &Artifact, batch: &EncodedBatch, plan: Plan) -> (Found, usize) {
             let (answer, how) = match plan {
                 Plan::Cpu => return (on_cpu(artifact, batch, Visit::Both), CPU),
                 Plan::Gpu => (self.ask(artifact, batch), GPU),
@@ -255,14 +255,16 @@ mod gpu {
                     let mut common = batch.clone();
                     common.partitions.fill(0);
                     let answer = self.ask(artifact, &common).map(|mut found| {
-                        found.append(&mut on_cpu(artifact, batch, Visit::Tenants));
+                        let mut own = on_cpu(artifact, batch, Visit::Tenants);
+                        found.rules.append(&mut own.rules);
+                        found.open.append(&mut own.open);
                         found
                     });
                     (answer, SPLIT)
                 }
             };
             match answer {
-                Ok(candidates) => (candidates, how),
+                Ok(found) => (found, how),
                 Err(error) => {
                     let mut state = self.state();
                     if !state.warned {
@@ -276,7 +278,7 @@ mod gpu {
         }
 
         /// Asks the GPU; after a lost device, a new one once.
-        fn ask(&self, artifact: &Artifact, batch: &EncodedBatch) -> Result<Vec<Candidate>, GpuError> {
+        fn ask(&self, artifact: &Artifact, batch: &EncodedBatch) -> Result<Found, GpuError> {
             let mut state = self.state();
             if state.matcher.is_none() {
                 let gpu = Arc::new(Gpu::request()?);
@@ -287,7 +289,7 @@ mod gpu {
             if matches!(answer, Err(GpuError::Lost(_))) {
                 state.matcher = None;
             }
-            answer
+            Ok(Found::of(&artifact.tables(), &answer?))
         }
     }
 

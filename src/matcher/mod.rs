@@ -8,3 +8,55 @@ pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod plain;
+
+use crate::tables::layout::NONE;
+use crate::tables::{Candidate, MatchTables};
+
+/// Rows, each with a value: two columns of one length.
+#[derive(Clone, Debug, Default)]
+pub struct Pairs {
+    pub rows: Vec<u32>,
+    pub values: Vec<u32>,
+}
+
+impl Pairs {
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.values.clear();
+    }
+
+    pub fn push(&mut self, row: u32, value: u32) {
+        self.rows.push(row);
+        self.values.push(value);
+    }
+
+    pub fn append(&mut self, other: &mut Self) {
+        self.rows.append(&mut other.rows);
+        self.values.append(&mut other.values);
+    }
+}
+
+/// What a batch matches, but for residuals.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Rows and the rules that match them, in no particular order, a rule once for each of its terms that holds.
+    pub rules: Pairs,
+    /// Terms whose residual is still open.
+    pub open: Vec<Candidate>,
+}
+
+impl Found {
+    /// The same from candidates: some are settled, the others have a residual.
+    #[must_use]
+    pub fn of(tables: &MatchTables, candidates: &[Candidate]) -> Self {
+        let mut found = Self::default();
+        for candidate in candidates {
+            if tables.tail(candidate.term).is_some_and(|tail| tail.residual != NONE) {
+                found.open.push(*candidate);
+            } else {
+                found.rules.push(candidate.row, tables.term_rules[candidate.term as usize]);
+            }
+        }
+        found
+    }
+}

@@ -18,13 +18,14 @@ pub fn candidates(tables: &MatchTables, batch: &EncodedBatch) -> Vec<Candidate> 
             for segment in &tables.segments[first..first + partition.segments as usize] {
                 for group in segment.first_group..segment.first_group + segment.groups {
                     let chain = tables.groups[group as usize];
-                    let first = chain.first_block as usize;
-                    let blocks = &tables.leaf_blocks[first..first + chain.blocks as usize];
-                    let lanes = blocks.iter().fold(u16::MAX, |lanes, block| lanes & block.test(codes));
+                    let first = chain.first_slot as usize;
+                    let slots = &tables.leaf_slots[first..first + chain.slots as usize];
+                    let lanes = slots.iter().fold(u32::MAX, |lanes, slot| lanes & slot.test(codes));
                     for lane in (0..LANES).filter(|lane| lanes >> lane & 1 == 1) {
-                        let term = group as usize * LANES + lane;
-                        if tables.terms[term].rule != NONE && tables.tail_holds(tables.terms[term].tail, codes) {
-                            found.push(Candidate { row: row as u32, term: term as u32 });
+                        let term = group * LANES as u32 + lane as u32;
+                        let tail_holds = || tables.tail(term).is_none_or(|tail| tables.tail_holds(tail, codes));
+                        if tables.term_rules[term as usize] != NONE && tail_holds() {
+                            found.push(Candidate { row: row as u32, term });
                         }
                     }
                 }

@@ -9,7 +9,7 @@
 //! *generation* that decisions name. Integers are little-endian. What the tables refer to is checked once, on opening, so that
 //! no later step can run out of bounds, whoever wrote the file.
 
-use super::layout::{Block, Group, LANES, MatchTables, NONE, NULL_CODE, Partition, Segment, SetTest, Tail, Term};
+use super::layout::{AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, MatchTables, NONE, Node, Partition, Segment, SetTest, SlotLanes, Tail};
 use crate::event::key::KeyKind;
 use crate::event::{Field, Schema, Type};
 use crate::expr::Expr;
@@ -25,7 +25,10 @@ use std::path::Path;
 const MAGIC: [u8; 8] = *b"\x89DCEP\r\n\x1a";
 
 /// The version of the format; it changes with every change that an older reader would misread.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Codes in a row of events are a multiple of this: one 512-bit register.
+const CODES_ALIGNMENT: usize = 16;
 
 /// Sections start on multiples of this.
 const ALIGNMENT: usize = 64;
@@ -53,7 +56,7 @@ struct SectionEntry {
 
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
-        /// What a section holds. Numbers are never used again for something else.
+        /// What a section holds. A number changes its meaning only with the version of the format.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Section { $($(#[$doc])* $name = $number,)* }
 
@@ -72,8 +75,8 @@ sections! {
     Nodes = 4,
     NodeChildren = 5,
     Groups = 6,
-    LeafBlocks = 7,
-    Terms = 8,
+    LeafSlots = 7,
+    TermRules = 8,
     Tails = 9,
     SetTests = 10,
     Intervals = 11,
@@ -84,8 +87,8 @@ sections! {
     /// Offsets (`u64`, one more than texts) into `TextBytes`: the keys of text columns.
     TextOffsets = 14,
     TextBytes = 15,
-    /// `u32` codes, one for each key: first the narrow keys', then the wide keys', then the texts'.
-    Codes = 16,
+    /// `u32` steps, one for each column; see [`MatchTables::steps`].
+    Steps = 16,
     /// A [`RuleRecord`] for each rule.
     Rules = 17,
     /// Offsets (`u64`, one more than names) into `NameBytes`: the ids of the rules in order, then tags and outcomes.
@@ -101,6 +104,7 @@ sections! {
     SourceOffsets = 23,
     /// Canonical text of the conditions: zstd frames of [`SOURCE_BLOCK`] rules each, every text preceded by its length (`u32`).
     SourceBytes = 24,
+    TailRefs = 25,
 }
 
 /// Rules in one block of sources.
@@ -297,7 +301,6 @@ pub struct Artifact {
     content_hash: [u8; 32],
     manifest: Manifest,
     schema: Schema,
-    max_chain: u32,
 }
 
 impl fmt::Debug for Artifact {
@@ -385,9 +388,8 @@ impl Artifact {
         let mut schema = Schema::new(manifest.fields.clone()).map_err(|name| corrupt(format!("manifest: field {name} twice")))?;
         (schema.id, schema.tenant, schema.time) = (manifest.id, manifest.tenant, manifest.time);
         (schema.key, schema.label) = (manifest.key, manifest.label);
-        let mut artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema, max_chain: 1 };
+        let artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema };
         artifact.check()?;
-        artifact.max_chain = artifact.section::<Group>(Section::Groups).iter().map(|group| group.blocks).max().unwrap_or(1);
         Ok(artifact)
     }
 
@@ -397,18 +399,19 @@ impl Artifact {
         for (section, size) in [
             (Section::Partitions, size_of::<Partition>()),
             (Section::Segments, size_of::<Segment>()),
-            (Section::Nodes, size_of::<Block>()),
+            (Section::Nodes, size_of::<Node>()),
             (Section::NodeChildren, 4),
             (Section::Groups, size_of::<Group>()),
-            (Section::LeafBlocks, size_of::<Block>()),
-            (Section::Terms, size_of::<Term>()),
+            (Section::LeafSlots, size_of::<SlotLanes>()),
+            (Section::TermRules, 4),
+            (Section::TailRefs, 4),
             (Section::Tails, size_of::<Tail>()),
             (Section::SetTests, size_of::<SetTest>()),
             (Section::Intervals, 8),
             (Section::NarrowKeys, 8),
             (Section::WideKeys, 16),
             (Section::TextOffsets, 8),
-            (Section::Codes, 4),
+            (Section::Steps, 4),
             (Section::Rules, size_of::<RuleRecord>()),
             (Section::NameOffsets, 8),
             (Section::Tags, 4),
@@ -419,14 +422,13 @@ impl Artifact {
         }
         self.check_manifest()?;
         let tables = self.tables();
-        let columns = tables.columns;
+        let columns = self.manifest.columns.len();
         let within = |first: u32, count: u32, length: usize| u64::from(first) + u64::from(count) <= length as u64;
-        let blocks_fit = |blocks: &[Block]| {
-            blocks
-                .iter()
-                .all(|block| block.columns.iter().all(|pair| ((pair & 0xffff) as usize) < columns && ((pair >> 16) as usize) < columns))
-        };
-        ensure(blocks_fit(tables.nodes) && blocks_fit(tables.leaf_blocks), "a slot names a column that is not there")?;
+        // All columns at once, and no early end: this is most of the file, and a loop without branches reads it at the speed of memory.
+        let highest = |slots: &[SlotLanes]| slots.iter().flat_map(|slot| slot.columns).fold(0, u16::max);
+        let highest_of_nodes = tables.nodes.iter().map(|node| highest(&node.slots)).max().unwrap_or(0);
+        let used = highest(tables.leaf_slots).max(highest_of_nodes);
+        ensure(usize::from(used) < self.manifest.columns.len(), "a slot names a column that is not there")?;
         ensure(tables.partitions.len() == self.manifest.tenants.len() + 1, "number of partitions")?;
         for partition in tables.partitions {
             ensure(within(partition.first_segment, partition.segments, tables.segments.len()), "segments of a partition")?;
@@ -436,20 +438,22 @@ impl Artifact {
             self.check_segment(&tables, segment).then_some(()).ok_or_else(|| corrupt("a segment"))?;
         }
         for group in tables.groups {
-            ensure(group.blocks > 0 && within(group.first_block, group.blocks, tables.leaf_blocks.len()), "blocks of a group")?;
+            ensure(group.slots > 0 && within(group.first_slot, group.slots, tables.leaf_slots.len()), "slots of a group")?;
+            ensure(within(group.first_tail, group.tailed.count_ones(), tables.tail_refs.len()), "tails of a group")?;
         }
-        ensure(tables.terms.len() == tables.groups.len() * LANES, "number of terms")?;
-        for term in tables.terms {
-            ensure(term.rule == NONE || (term.rule as usize) < self.rules().len(), "rule of a term")?;
-            ensure(term.tail == NONE || (term.tail as usize) < tables.tails.len(), "tail of a term")?;
-        }
+        ensure(tables.term_rules.len() == tables.groups.len() * LANES, "number of terms")?;
+        let rules = self.rules().len() as u32;
+        ensure(tables.term_rules.iter().all(|rule| *rule == NONE || *rule < rules), "rule of a term")?;
+        let tails = tables.tails.len() as u32;
+        ensure(tables.tail_refs.iter().all(|tail| tail & !AT_EDGES < tails), "tail of a term")?;
         let residuals = self.residual_count();
         for tail in tables.tails {
             ensure(within(tail.first_set, tail.sets, tables.set_tests.len()), "lists of a term")?;
             ensure(tail.residual == NONE || (tail.residual as usize) < residuals, "residual of a term")?;
         }
         for test in tables.set_tests {
-            ensure((test.column as usize) < columns && within(test.first_interval, test.intervals, tables.intervals.len()), "a list")?;
+            let known = test.intervals == 1 || within(test.first, test.intervals, tables.intervals.len());
+            ensure((test.column as usize) < columns && known, "a list")?;
         }
         let names = self.section::<u64>(Section::NameOffsets).len().saturating_sub(1);
         ensure(names >= self.rules().len(), "names of the rules")?;
@@ -483,15 +487,14 @@ impl Artifact {
     fn check_segment(&self, tables: &MatchTables, segment: &Segment) -> bool {
         let nodes = u64::from(segment.first_node)..u64::from(segment.first_node) + u64::from(segment.nodes);
         let groups = u64::from(segment.first_group)..u64::from(segment.first_group) + u64::from(segment.groups);
-        let blocks = u64::from(segment.first_block)..u64::from(segment.first_block) + u64::from(segment.blocks);
-        if nodes.end > tables.nodes.len() as u64 || groups.end > tables.groups.len() as u64 || blocks.end > tables.leaf_blocks.len() as u64
-        {
+        let slots = u64::from(segment.first_slot)..u64::from(segment.first_slot) + u64::from(segment.slots);
+        if nodes.end > tables.nodes.len() as u64 || groups.end > tables.groups.len() as u64 || slots.end > tables.leaf_slots.len() as u64 {
             return false;
         }
-        let owns_blocks = tables.groups[groups.start as usize..groups.end as usize].iter().all(|group| {
-            u64::from(group.first_block) >= blocks.start && u64::from(group.first_block) + u64::from(group.blocks) <= blocks.end
+        let owns_slots = tables.groups[groups.start as usize..groups.end as usize].iter().all(|group| {
+            u64::from(group.first_slot) >= slots.start && u64::from(group.first_slot) + u64::from(group.slots) <= slots.end
         });
-        if !owns_blocks {
+        if !owns_slots {
             return false;
         }
         if segment.height == 0 {
@@ -506,9 +509,9 @@ impl Artifact {
             let mut below = Vec::new();
             for node in level {
                 let first = tables.node_children[node as usize];
-                let block = &tables.nodes[node as usize];
+                let slot = &tables.nodes[node as usize].slots[0];
                 for lane in 0..LANES as u32 {
-                    let possible = block.low[0][lane as usize] != super::layout::IMPOSSIBLE || block.span[0][lane as usize] != 0;
+                    let possible = slot.low[lane as usize] != IMPOSSIBLE || slot.span[lane as usize] != 0;
                     if possible {
                         let child = u64::from(first) + u64::from(lane);
                         let range = if height == 0 { &groups } else { &nodes };
@@ -553,17 +556,20 @@ impl Artifact {
                 }
             }
         }
-        let codes = count(KeyKind::Narrow) + count(KeyKind::Wide) + count(KeyKind::Text);
-        ensure(self.section::<u32>(Section::Codes).len() == codes, "number of codes")?;
-        ensure(self.section::<u32>(Section::Codes).iter().all(|code| *code > NULL_CODE && *code < u32::MAX - 1), "a code")
+        let steps = self.section::<u32>(Section::Steps);
+        ensure(steps.len() == self.manifest.columns.len(), "number of steps")?;
+        let fits = |(step, column): (&u32, &Column)| {
+            *step > 0 && u64::from(*step) * (2 * (column.keys.end - column.keys.start) + 1) <= u64::from(CODE_MAX)
+        };
+        ensure(steps.iter().zip(&self.manifest.columns).all(fits), "a step")
     }
 
     /// The keys of every column ascend: the search among them relies on it.
     fn check_keys(&self) -> Result<(), ArtifactError> {
         for column in &self.manifest.columns {
             let ascending = match self.thresholds(column) {
-                ThresholdKeys::Narrow { keys, .. } => keys.is_sorted_by(|a, b| a < b),
-                ThresholdKeys::Wide { keys, .. } => keys.is_sorted_by_key(|[low, high]| (*high, *low)),
+                ThresholdKeys::Narrow(keys) => keys.is_sorted_by(|a, b| a < b),
+                ThresholdKeys::Wide(keys) => keys.is_sorted_by_key(|[low, high]| (*high, *low)),
                 ThresholdKeys::Text { offsets, bytes, .. } => offsets
                     .windows(3)
                     .all(|window| bytes[window[0] as usize..window[1] as usize] <= bytes[window[1] as usize..window[2] as usize]),
@@ -588,14 +594,16 @@ impl Artifact {
     #[must_use]
     pub fn tables(&self) -> MatchTables<'_> {
         MatchTables {
-            columns: self.manifest.columns.len().next_multiple_of(LANES),
+            columns: self.manifest.columns.len().next_multiple_of(CODES_ALIGNMENT),
+            steps: self.section(Section::Steps),
             partitions: self.section(Section::Partitions),
             segments: self.section(Section::Segments),
             nodes: self.section(Section::Nodes),
             node_children: self.section(Section::NodeChildren),
             groups: self.section(Section::Groups),
-            leaf_blocks: self.section(Section::LeafBlocks),
-            terms: self.section(Section::Terms),
+            leaf_slots: self.section(Section::LeafSlots),
+            term_rules: self.section(Section::TermRules),
+            tail_refs: self.section(Section::TailRefs),
             tails: self.section(Section::Tails),
             set_tests: self.section(Section::SetTests),
             intervals: self.section(Section::Intervals),
@@ -622,12 +630,6 @@ impl Artifact {
     #[must_use]
     pub fn sizes(&self) -> (usize, Vec<(Section, usize)>) {
         (self.storage.bytes().len(), Section::ALL.iter().map(|section| (*section, self.bytes(*section).len())).collect())
-    }
-
-    /// Blocks in the longest chain of a group.
-    #[must_use]
-    pub const fn max_chain(&self) -> u32 {
-        self.max_chain
     }
 
     #[must_use]
@@ -724,57 +726,27 @@ impl Artifact {
         let range = column.keys.start as usize..column.keys.end as usize;
         let narrow: &[u64] = self.section(Section::NarrowKeys);
         let wide: &[[u64; 2]] = self.section(Section::WideKeys);
-        let codes: &[u32] = self.section(Section::Codes);
         match column.kind {
-            KeyKind::Narrow => ThresholdKeys::Narrow { keys: &narrow[range.clone()], codes: &codes[range] },
-            KeyKind::Wide => {
-                let first = narrow.len();
-                ThresholdKeys::Wide { keys: &wide[range.clone()], codes: &codes[first + range.start..first + range.end] }
-            }
+            KeyKind::Narrow => ThresholdKeys::Narrow(&narrow[range]),
+            KeyKind::Wide => ThresholdKeys::Wide(&wide[range]),
             KeyKind::Text => {
-                let first = narrow.len() + wide.len();
                 let offsets = if range.is_empty() { &[][..] } else { &self.section::<u64>(Section::TextOffsets)[range.start..=range.end] };
-                ThresholdKeys::Text {
-                    offsets,
-                    bytes: self.bytes(Section::TextBytes),
-                    codes: &codes[first + range.start..first + range.end],
-                }
+                ThresholdKeys::Text { offsets, bytes: self.bytes(Section::TextBytes) }
             }
         }
     }
 }
 
-/// The thresholds of one column, ascending, with their codes.
+/// The thresholds of one column, ascending.
 #[derive(Clone, Copy, Debug)]
 pub enum ThresholdKeys<'a> {
-    Narrow {
-        keys: &'a [u64],
-        codes: &'a [u32],
-    },
+    Narrow(&'a [u64]),
     /// (low, high) halves.
-    Wide {
-        keys: &'a [[u64; 2]],
-        codes: &'a [u32],
-    },
+    Wide(&'a [[u64; 2]]),
     Text {
         offsets: &'a [u64],
         bytes: &'a [u8],
-        codes: &'a [u32],
     },
-}
-
-impl ThresholdKeys<'_> {
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        match self {
-            Self::Narrow { codes, .. } | Self::Wide { codes, .. } | Self::Text { codes, .. } => codes.len(),
-        }
-    }
-
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 /// Run `index` of `bytes`, cut by `offsets`.

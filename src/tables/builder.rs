@@ -1,8 +1,12 @@
 //! From terms to tables: thresholds are ranked, slots ordered and sorted, summaries built over them.
 
-use super::layout::{Block, CODE_MAX, Group, LANES, NONE, NULL_CODE, Partition, SEGMENT_GROUPS_MAX, Segment, SetTest, Tail, Term};
+use super::layout::{
+    AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, NONE, NULL_CODE, Node, Partition, SEGMENT_GROUPS_MAX, Segment, SetTest, SlotLanes, Tail,
+    bucket, is_exact,
+};
 use crate::event::key::Key;
 use crate::event::set::{Interval, Place, Set, Side};
+use crate::parallel::map_in_order;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
@@ -11,19 +15,19 @@ mod tests;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-/// An IN list of at most this many intervals may become that many rows where it leads a term; a longer one is a list membership.
+/// Lists that lead a term may become a row for each entry, or each pair of entries of two lists, up to this many rows; longer ones are list memberships.
 const LEADING_SPLIT_MAX: usize = 16;
 
-/// Rows that splitting may add, as a share of the terms: shorter lists go first, the longest are not split. Small rule sets may add [`SPLIT_ROWS_FREE`] in any case.
-const SPLIT_ROWS_SHARE: f64 = 1.0;
+/// Rows that splitting may add, as a share of the terms: terms that need few go first, those that need most are not split. Small rule sets may add
+/// [`SPLIT_ROWS_FREE`] in any case.
+const SPLIT_ROWS_SHARE: f64 = 3.0;
 const SPLIT_ROWS_FREE: usize = 1 << 16;
 
-/// A predicate that lets through this share of events or more is no slot, unless it is among the first two of its term: it would lengthen the chain of its whole
-/// group, and decide little. It is tested last, as a list membership.
-const WEAK_SHARE: f64 = 0.5;
-
-/// Slots of a term at most: two blocks. What is left is tested last as well; little reaches it.
+/// Slots of a term at most. What is left is tested last as well; little reaches it.
 const SLOTS_MAX: usize = 4;
+
+/// Rows that are assembled at a time: whole partitions, so that threads have equal parts.
+const ASSEMBLED_ROWS: usize = 1 << 17;
 
 /// Low bound "none" of a [`RawInterval`].
 const UNBOUNDED_LOW: u32 = 0;
@@ -54,12 +58,11 @@ struct RawTerm {
     members: u32,
 }
 
-/// The thresholds of one column: its distinct keys, ascending, and the code of each. A value equal to a key has its code; one between two
-/// keys has the lower one's code + 1; one below all has code 1.
+/// The thresholds of one column: its distinct keys, ascending. See [`super::MatchTables::steps`] for their codes.
 #[derive(Clone, Debug, Default)]
 pub struct Thresholds {
     pub keys: Vec<Key>,
-    pub codes: Vec<u32>,
+    pub step: u32,
     /// Whether only equality with keys matters: then a value that equals none may have any code in between.
     pub points_only: bool,
 }
@@ -83,18 +86,21 @@ pub struct TableBuilder {
 #[derive(Clone, Debug, Default)]
 pub struct BuiltTables {
     pub thresholds: Vec<Thresholds>,
+    pub steps: Vec<u32>,
     pub partitions: Vec<Partition>,
     pub segments: Vec<Segment>,
-    pub nodes: Vec<Block>,
+    pub nodes: Vec<Node>,
     pub node_children: Vec<u32>,
     pub groups: Vec<Group>,
-    pub leaf_blocks: Vec<Block>,
-    pub terms: Vec<Term>,
+    pub leaf_slots: Vec<SlotLanes>,
+    pub term_rules: Vec<u32>,
+    pub tail_refs: Vec<u32>,
     pub tails: Vec<Tail>,
     pub set_tests: Vec<SetTest>,
     pub intervals: Vec<[u32; 2]>,
 }
 
+/// A range of codes of one column.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     column: u32,
@@ -115,18 +121,16 @@ impl Slot {
     }
 }
 
-/// One row of the tables: a term, or one part of a term whose leading list was split.
+/// One row of the tables: a term, or one part of a term whose leading lists were split.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     partition: u32,
     rule: u32,
+    /// An entry of [`MatchTables::tail_refs`](super::MatchTables::tail_refs), or [`NONE`].
     tail: u32,
     first_slot: u32,
     slots: u32,
 }
-
-/// What all rows below a node have in common: for each column that every one of them tests, the smallest range of codes that covers them; by column.
-type Hull = Vec<(u32, u32, u32)>;
 
 impl TableBuilder {
     /// The number of columns grows as members name them.
@@ -189,9 +193,9 @@ impl TableBuilder {
         open && set.intervals.windows(2).all(around_a_key)
     }
 
-    /// Builds the tables. `columns` is the number of columns, `partitions` that of partitions.
+    /// Builds the tables on `threads` threads; their number does not change the result. `columns` is the number of columns, `partitions` that of partitions.
     #[must_use]
-    pub fn finish(mut self, columns: usize, partitions: usize) -> BuiltTables {
+    pub fn finish(mut self, columns: usize, partitions: usize, threads: usize) -> BuiltTables {
         if columns > 0 {
             self.column(columns as u32 - 1);
         }
@@ -201,6 +205,7 @@ impl TableBuilder {
             ranks: &ranks,
             intervals: &self.intervals,
             split_max: LEADING_SPLIT_MAX,
+            scratch: Vec::new(),
             built: BuiltTables::default(),
             runs: FastMap::default(),
             set_runs: FastMap::default(),
@@ -215,7 +220,8 @@ impl TableBuilder {
         }
         let Coder { mut built, rows, slots, .. } = coder;
         drop(self);
-        assemble(&mut built, &rows, &slots, partitions);
+        assemble(&mut built, &rows, &slots, partitions, threads);
+        built.steps = ranks.iter().map(|ranked| ranked.thresholds.step).collect();
         built.thresholds = ranks.into_iter().map(|ranked| ranked.thresholds).collect();
         built
     }
@@ -225,59 +231,70 @@ struct Ranked {
     thresholds: Thresholds,
     /// Code of each key, by its number.
     code_of: Vec<u32>,
-    /// Codes from one key to the next.
-    stride: u32,
 }
 
 impl Ranked {
     fn new(column: ColumnKeys) -> Self {
         let mut keys: Vec<(Key, u32)> = column.numbers.into_iter().collect();
         keys.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        // Codes are spread evenly, so that a key added later finds a free one between its neighbours.
-        let stride = ((CODE_MAX - 2) / (keys.len() as u32 + 1)) & !1;
+        let step = CODE_MAX / (2 * keys.len() as u32 + 1);
         let mut code_of = vec![0; keys.len()];
-        let mut codes = Vec::with_capacity(keys.len());
         for (rank, (_, number)) in keys.iter().enumerate() {
-            let code = (rank as u32 + 1) * stride;
-            code_of[*number as usize] = code;
-            codes.push(code);
+            code_of[*number as usize] = (2 * rank as u32 + 2) * step;
         }
         let keys = keys.into_iter().map(|(key, _)| key).collect();
-        Self { thresholds: Thresholds { keys, codes, points_only: column.points_only }, code_of, stride }
+        Self { thresholds: Thresholds { keys, step, points_only: column.points_only }, code_of }
+    }
+
+    fn step(&self) -> u32 {
+        self.thresholds.step
+    }
+
+    /// The code of the highest values.
+    fn highest(&self) -> u32 {
+        (2 * self.code_of.len() as u32 + 1) * self.step()
     }
 
     fn bound(&self, place: u32) -> u32 {
         let code = self.code_of[(place / 4) as usize - 1];
         match place % 4 {
-            0 => code - 1,
+            0 => code - self.step(),
             1 => code,
-            _ => code + 1,
+            _ => code + self.step(),
         }
     }
 
     fn range(&self, interval: RawInterval) -> [u32; 2] {
         [
-            if interval.low == UNBOUNDED_LOW { NULL_CODE + 1 } else { self.bound(interval.low) },
-            if interval.high == UNBOUNDED_HIGH { CODE_MAX } else { self.bound(interval.high) },
+            if interval.low == UNBOUNDED_LOW { self.step() } else { self.bound(interval.low) },
+            if interval.high == UNBOUNDED_HIGH { self.highest() } else { self.bound(interval.high) },
         ]
     }
 
     /// A guess at the share of events whose code lies in the range: thresholds are put where values are.
     fn share(&self, [low, high]: [u32; 2]) -> f64 {
-        // A single key stands for one of 2n + 1 places: n keys and the gaps around them.
-        let places = 2.0 * self.code_of.len() as f64 + 1.0;
-        if low == high {
-            return 1.0 / places;
-        }
-        (f64::from(high - low) / (f64::from(self.stride) * (self.code_of.len() as f64 + 1.0))).clamp(1.0 / places, 1.0)
+        f64::from(high - low + self.step()) / f64::from(self.highest())
+    }
+
+    /// The share by which predicates are ordered. Equality with one of some known values lets through about what it is guessed to; how many values lie between
+    /// two thresholds is less certain, all the less the closer they are: values cluster, as amounts do at round prices.
+    fn caution(&self, share: f64) -> f64 {
+        if self.thresholds.points_only { share } else { share.sqrt() }
+    }
+
+    /// Whether what a slot over buckets says of this column is all there is to say.
+    fn is_exact(&self) -> bool {
+        is_exact(self.step())
     }
 }
 
 struct Coder<'a> {
     ranks: &'a [Ranked],
     intervals: &'a [RawInterval],
-    /// Entries of the longest leading list that is split.
+    /// Rows that a term may become at most.
     split_max: usize,
+    /// Lists of ranges that are no longer in use.
+    scratch: Vec<Vec<[u32; 2]>>,
     built: BuiltTables,
     /// Interval runs already stored, by hash: lists are often shared.
     runs: FastMap<u64, Vec<SetTest>>,
@@ -293,51 +310,70 @@ struct Coded {
     column: u32,
     null: bool,
     ranges: Vec<[u32; 2]>,
+    /// As slots, if it can be said so.
+    slots: Option<Slots>,
     share: f64,
+}
+
+/// At most two slots.
+#[derive(Clone, Copy)]
+struct Slots {
+    slots: [Slot; 2],
+    count: usize,
+}
+
+impl Slots {
+    fn as_slice(&self) -> &[Slot] {
+        &self.slots[..self.count]
+    }
 }
 
 impl Coder<'_> {
     /// The members of a term in codes, most selective first.
-    fn coded(&self, members: &[RawMember]) -> Vec<Coded> {
-        let mut coded: Vec<Coded> = members
-            .iter()
-            .map(|member| {
-                let rank = &self.ranks[member.column as usize];
-                let first = member.first_interval as usize;
-                let intervals = &self.intervals[first..first + member.intervals as usize];
-                let ranges: Vec<[u32; 2]> = intervals.iter().map(|interval| rank.range(*interval)).collect();
-                let share = ranges.iter().map(|range| rank.share(*range)).sum::<f64>() + f64::from(u8::from(member.null)) * 0.1;
-                let mut coded = Coded { column: member.column, null: member.null, ranges, share };
-                if coded.slots().is_none() && !coded.splits(self.split_max) {
-                    // A list that is not split filters no better than its hull.
-                    let hull = coded.hull();
-                    coded.share = rank.share([hull.low, hull.high()]);
-                }
-                coded
-            })
-            .collect();
-        coded.sort_by(|a, b| a.share.total_cmp(&b.share).then(a.column.cmp(&b.column)));
+    fn coded(&mut self, members: &[RawMember]) -> Vec<Coded> {
+        let mut coded: Vec<Coded> = Vec::with_capacity(members.len());
+        for member in members {
+            let rank = &self.ranks[member.column as usize];
+            let first = member.first_interval as usize;
+            let mut ranges = self.scratch.pop().unwrap_or_default();
+            ranges.clear();
+            ranges.extend(self.intervals[first..first + member.intervals as usize].iter().map(|interval| rank.range(*interval)));
+            let share = ranges.iter().map(|range| rank.share(*range)).sum::<f64>() + f64::from(u8::from(member.null)) * 0.1;
+            let slots = Coded::slots(member.column, &ranges, member.null, rank);
+            let mut one = Coded { column: member.column, null: member.null, ranges, slots, share };
+            if !one.splits(self.split_max) && one.slots.is_none() {
+                // A list that is not split filters no better than its hull.
+                let hull = one.hull();
+                one.share = rank.share([hull.low, hull.high()]);
+            }
+            coded.push(one);
+        }
+        let key = |member: &Coded| self.ranks[member.column as usize].caution(member.share);
+        coded.sort_by(|a, b| key(a).total_cmp(&key(b)).then(a.column.cmp(&b.column)));
         coded
     }
 
-    /// The longest leading lists that can be split without making the tables much larger.
-    fn split_within_budget<'m>(&self, terms: impl Iterator<Item = &'m [RawMember]>) -> usize {
-        let mut lists = [0_usize; LEADING_SPLIT_MAX + 1];
+    fn recycle(&mut self, coded: Vec<Coded>) {
+        self.scratch.extend(coded.into_iter().map(|member| member.ranges));
+    }
+
+    /// The most rows that a term may become without making the tables much larger.
+    fn split_within_budget<'m>(&mut self, terms: impl Iterator<Item = &'m [RawMember]>) -> usize {
+        let mut by_rows = [0_usize; LEADING_SPLIT_MAX + 1];
         let mut count = 0;
         for members in terms {
             count += 1;
             // Most terms have no list at all, and need no look at their shares.
-            if members.iter().any(|member| member.intervals > 2)
-                && let Some(leading) = self.coded(members).first()
-                && leading.splits(LEADING_SPLIT_MAX)
-            {
-                lists[leading.ranges.len()] += 1;
+            if members.iter().any(|member| member.intervals > 1) {
+                let coded = self.coded(members);
+                by_rows[split(&coded, LEADING_SPLIT_MAX).rows] += 1;
+                self.recycle(coded);
             }
         }
         let budget = ((count as f64 * SPLIT_ROWS_SHARE) as usize).max(SPLIT_ROWS_FREE);
         let mut rows = 0;
         let fits = |entries: &usize| {
-            rows += (entries - 1) * lists[*entries];
+            rows += (entries - 1) * by_rows[*entries];
             rows <= budget
         };
         (2..=LEADING_SPLIT_MAX).take_while(fits).last().unwrap_or(1)
@@ -345,36 +381,60 @@ impl Coder<'_> {
 
     fn add(&mut self, term: &RawTerm, members: &[RawMember]) {
         let coded = self.coded(members);
+        let split = split(&coded, self.split_max);
         let mut sets: Vec<SetTest> = Vec::new();
-        let mut split: Option<&Coded> = None;
+        // Whether the tail tells only what the buckets of slots leave open.
+        let mut at_edges = true;
         let mut rest: Vec<Slot> = Vec::with_capacity(coded.len() + 1);
+        // Slots of the rows: where they are ranges of a list, its first one stands in for them.
+        let mut lists: [Option<(usize, &Coded)>; 2] = [None; 2];
         for (position, member) in coded.iter().enumerate() {
-            let taken = usize::from(split.is_some()) + rest.len();
-            let leading = taken < 2;
-            let room = |slots: usize| taken + slots <= SLOTS_MAX;
-            match member.slots() {
-                Some(slots) if leading || member.share < WEAK_SHARE && room(slots.len()) => rest.extend(slots),
-                None if position == 0 && member.splits(self.split_max) => split = Some(member),
+            let rank = &self.ranks[member.column as usize];
+            if position < 2 && split.lists[position] {
+                if !rank.is_exact() {
+                    sets.push(self.run(member));
+                }
+                lists[position] = Some((rest.len(), member));
+                rest.push(Slot::ALWAYS);
+                continue;
+            }
+            let taken = rest.len();
+            match &member.slots {
+                Some(slots) if taken + slots.count <= SLOTS_MAX => {
+                    rest.extend(slots.as_slice());
+                    if !rank.is_exact() {
+                        sets.push(self.run(member));
+                        // Buckets may not tell a slot that wraps around from one that always holds.
+                        at_edges &= slots.as_slice().iter().all(|slot| slot.low <= slot.high());
+                    }
+                }
                 _ => {
                     let hull = member.hull();
-                    if leading || room(1) && self.ranks[member.column as usize].share([hull.low, hull.high()]) < WEAK_SHARE {
+                    if taken < SLOTS_MAX {
                         rest.push(hull);
                     }
                     sets.push(self.run(member));
+                    at_edges = false;
                 }
             }
         }
-        let tail = if sets.is_empty() && term.residual == NONE { NONE } else { self.tail(sets, term.residual) };
-        let mut push = |leading: Option<Slot>| {
-            let first_slot = self.slots.len() as u32;
-            self.slots.extend(leading.into_iter().chain(rest.iter().copied()));
-            let slots = self.slots.len() as u32 - first_slot;
-            self.rows.push(Row { partition: term.partition, rule: term.rule, tail, first_slot, slots });
+        at_edges &= term.residual == NONE;
+        let tail = match (sets.is_empty(), term.residual) {
+            (true, NONE) => NONE,
+            _ => self.tail(sets, term.residual) | if at_edges { AT_EDGES } else { 0 },
         };
-        match split {
-            None => push(None),
-            Some(member) => member.ranges.iter().for_each(|&[low, high]| push(Some(Slot::new(member.column, low, high)))),
+        for number in 0..split.rows {
+            let mut number = number;
+            for (at, member) in lists.iter().flatten() {
+                let [low, high] = member.ranges[number % member.ranges.len()];
+                rest[*at] = Slot::new(member.column, low, high);
+                number /= member.ranges.len();
+            }
+            let first_slot = self.slots.len() as u32;
+            self.slots.extend_from_slice(&rest);
+            self.rows.push(Row { partition: term.partition, rule: term.rule, tail, first_slot, slots: rest.len() as u32 });
         }
+        self.recycle(coded);
     }
 
     /// Stores a tail, once for equal ones.
@@ -394,46 +454,69 @@ impl Coder<'_> {
 
     /// Stores the ranges of a list membership, once for equal ones.
     fn run(&mut self, member: &Coded) -> SetTest {
+        let column = member.column;
+        if let (&[[low, high]], false) = (member.ranges.as_slice(), member.null) {
+            return SetTest { column, intervals: 1, first: low, high };
+        }
         let mut ranges = Vec::with_capacity(member.ranges.len() + 1);
         if member.null {
             ranges.push([NULL_CODE, NULL_CODE]);
         }
         ranges.extend_from_slice(&member.ranges);
+        if let &[[low, high]] = ranges.as_slice() {
+            return SetTest { column, intervals: 1, first: low, high };
+        }
         let mut hasher = foldhash::fast::FixedState::default().build_hasher();
         hasher.write(bytemuck::cast_slice(&ranges));
         let known = self.runs.entry(hasher.finish()).or_default();
         let stored = &mut self.built.intervals;
         let same = |test: &&SetTest| {
-            let first = test.first_interval as usize;
+            let first = test.first as usize;
             stored[first..first + test.intervals as usize] == ranges[..]
         };
         if let Some(test) = known.iter().find(same) {
-            return SetTest { column: member.column, ..*test };
+            return SetTest { column, ..*test };
         }
-        let test = SetTest { column: member.column, first_interval: stored.len() as u32, intervals: ranges.len() as u32, padding: 0 };
+        let test = SetTest { column, intervals: ranges.len() as u32, first: stored.len() as u32, high: 0 };
         stored.extend(ranges);
         known.push(test);
         test
     }
 }
 
+/// How a term is split into rows: by which of its first two members, and into how many.
+struct Split {
+    lists: [bool; 2],
+    rows: usize,
+}
+
+/// The split of a term into at most `most` rows. Every row is a range of each of the leading lists; rows exclude each other.
+fn split(coded: &[Coded], most: usize) -> Split {
+    let mut split = Split { lists: [false; 2], rows: 1 };
+    for (member, list) in coded.iter().zip(&mut split.lists) {
+        if member.splits(most / split.rows) {
+            *list = true;
+            split.rows *= member.ranges.len();
+        }
+    }
+    split
+}
+
 impl Coded {
     /// The member as at most two slots, if it can be said so. NULL is code 0 and lies next to the lowest values as well as, around the end, to the highest.
-    fn slots(&self) -> Option<Vec<Slot>> {
-        let slot = |low, high| Slot::new(self.column, low, high);
-        match (self.ranges.as_slice(), self.null) {
-            ([], _) => Some(vec![slot(NULL_CODE, NULL_CODE)]),
-            (&[[low, high]], false) => Some(vec![slot(low, high)]),
-            (&[[low, high]], true) if low == NULL_CODE + 1 => Some(vec![slot(NULL_CODE, high)]),
-            // NULL or a range that reaches the top: one that wraps around. IMPOSSIBLE lies between them, and never occurs.
-            (&[[low, CODE_MAX]], true) => Some(vec![slot(low, NULL_CODE)]),
+    fn slots(column: u32, ranges: &[[u32; 2]], null: bool, rank: &Ranked) -> Option<Slots> {
+        let slot = |low, high| Slot::new(column, low, high);
+        let (lowest, highest) = (rank.step(), rank.highest());
+        let one = |slot| Some(Slots { slots: [slot, Slot::ALWAYS], count: 1 });
+        match (ranges, null) {
+            ([], _) => one(slot(NULL_CODE, NULL_CODE)),
+            (&[[low, high]], false) => one(slot(low, high)),
+            (&[[low, high]], true) if low == lowest => one(slot(NULL_CODE, high)),
+            // NULL or a range that reaches the top: one that wraps around. No code lies between them.
+            (&[[low, high]], true) if high == highest => one(slot(low, NULL_CODE)),
             // All but one range: the two ends as one that wraps, and, unless NULL is in, a second slot that keeps it out.
-            (&[[first, end], [start, CODE_MAX]], null) if first == NULL_CODE + 1 => {
-                let mut slots = vec![slot(start, end)];
-                if !null {
-                    slots.push(slot(NULL_CODE + 1, CODE_MAX));
-                }
-                Some(slots)
+            (&[[first, end], [start, last]], null) if first == lowest && last == highest => {
+                Some(Slots { slots: [slot(start, end), slot(lowest, highest)], count: if null { 1 } else { 2 } })
             }
             _ => None,
         }
@@ -441,7 +524,7 @@ impl Coded {
 
     /// Whether it is a list of at most `most` entries that becomes a row for each where it leads a term.
     fn splits(&self, most: usize) -> bool {
-        !self.null && self.ranges.len() <= most && self.slots().is_none()
+        !self.null && self.slots.is_none() && self.ranges.len() <= most
     }
 
     /// The smallest range of codes that covers it.
@@ -452,147 +535,235 @@ impl Coded {
 }
 
 /// Sorts the rows into groups, and builds segments and their summaries.
-fn assemble(built: &mut BuiltTables, rows: &[Row], slots: &[Slot], partitions: usize) {
-    let slots_of = |row: &Row| &slots[row.first_slot as usize..(row.first_slot + row.slots) as usize];
-    // Neighbours share their leading slots' columns, have ranges of like size there, and close lows: that keeps the hulls above them narrow.
-    let mut order: Vec<(u32, u128, u32)> = rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| {
-            let slots = slots_of(row);
-            let slot = |at: usize| {
-                slots.get(at).map_or(0, |slot| u128::from(slot.column + 1) << 40 | size_class(*slot) << 32 | u128::from(slot.low))
-            };
-            (row.partition, slot(0) << 64 | slot(1), index as u32)
-        })
-        .collect();
-    order.sort_unstable();
-    let groups = rows.len().div_ceil(LANES) + partitions;
-    built.groups.reserve(groups);
-    built.terms.reserve(groups * LANES);
-    built.leaf_blocks.reserve(groups * SLOTS_MAX / 2);
-    let mut at = 0;
-    for partition in 0..partitions as u32 {
-        let start = at;
-        while at < order.len() && order[at].0 == partition {
-            at += 1;
-        }
-        let first_segment = built.segments.len() as u32;
-        for chunk in order[start..at].chunks(SEGMENT_GROUPS_MAX * LANES) {
-            let chunk: Vec<&Row> = chunk.iter().map(|(_, _, row)| &rows[*row as usize]).collect();
-            segment(built, &chunk, &slots_of);
-        }
-        built.partitions.push(Partition { first_segment, segments: built.segments.len() as u32 - first_segment });
+fn assemble(built: &mut BuiltTables, rows: &[Row], slots: &[Slot], partitions: usize, threads: usize) {
+    // By partition: where each one's rows start, and the rows.
+    let mut starts = vec![0_usize; partitions + 1];
+    rows.iter().for_each(|row| starts[row.partition as usize + 1] += 1);
+    (0..partitions).for_each(|partition| starts[partition + 1] += starts[partition]);
+    let mut next = starts.clone();
+    let mut order = vec![0_u32; rows.len()];
+    for (index, row) in rows.iter().enumerate() {
+        let place = &mut next[row.partition as usize];
+        order[*place] = index as u32;
+        *place += 1;
     }
+    let mut parts = Vec::new();
+    let mut first = 0;
+    while first < partitions {
+        let last = (first + 1..partitions).find(|last| starts[*last] - starts[first] >= ASSEMBLED_ROWS).unwrap_or(partitions);
+        parts.push(first..last);
+        first = last;
+    }
+    let work = |part: std::ops::Range<usize>| {
+        let mut assembled = Assembled::default();
+        for partition in part {
+            assembled.partition(order[starts[partition]..starts[partition + 1]].iter().map(|row| &rows[*row as usize]), slots);
+        }
+        assembled
+    };
+    map_in_order(parts.into_iter(), threads, work, |part| {
+        part.append_to(built);
+        true
+    });
+}
+
+/// Tables of some partitions; every index counts from their own beginning.
+#[derive(Default)]
+struct Assembled {
+    partitions: Vec<Partition>,
+    segments: Vec<Segment>,
+    nodes: Vec<Node>,
+    node_children: Vec<u32>,
+    groups: Vec<Group>,
+    leaf_slots: Vec<SlotLanes>,
+    term_rules: Vec<u32>,
+    tail_refs: Vec<u32>,
 }
 
 /// Classes of spans: single codes, then a class for each factor of eight.
-fn size_class(slot: Slot) -> u128 {
-    u128::from((32 - slot.span.leading_zeros()).div_ceil(3))
+const fn size_class(slot: Slot) -> u64 {
+    (32 - slot.span.leading_zeros()).div_ceil(3) as u64
 }
 
-fn segment<'a>(built: &mut BuiltTables, rows: &[&Row], slots_of: &impl Fn(&Row) -> &'a [Slot]) {
-    let first_group = built.groups.len() as u32;
-    let first_node = built.nodes.len() as u32;
-    let first_block = built.leaf_blocks.len() as u32;
-    let mut hulls: Vec<Hull> = Vec::with_capacity(rows.len().div_ceil(LANES));
-    for lanes in rows.chunks(LANES) {
-        let chain = lanes.iter().map(|row| slots_of(row).len().div_ceil(2)).max().unwrap_or(0).max(1);
-        let first = built.leaf_blocks.len();
-        built.leaf_blocks.resize(first + chain, Block::IMPOSSIBLE);
-        let mut hull: Option<Hull> = None;
-        for (lane, row) in lanes.iter().enumerate() {
-            let slots = slots_of(row);
-            for (pair, block) in built.leaf_blocks[first..].iter_mut().enumerate() {
-                let slot = |at: usize| slots.get(pair * 2 + at).copied().unwrap_or(Slot::ALWAYS);
-                set_lane(block, lane, slot(0), slot(1));
+impl Assembled {
+    fn partition<'r>(&mut self, rows: impl Iterator<Item = &'r Row>, slots: &[Slot]) {
+        // Neighbours share their leading slots' columns, have ranges of like size there, and close lows: that keeps the hulls above them narrow.
+        let mut order: Vec<([u64; 2], &Row)> = rows
+            .map(|row| {
+                let slots = row.slots(slots);
+                let key = |at: usize| {
+                    slots.get(at).map_or(0, |slot| u64::from(slot.column + 1) << 40 | size_class(*slot) << 32 | u64::from(slot.low))
+                };
+                ([key(0), key(1)], row)
+            })
+            .collect();
+        order.sort_unstable_by_key(|(key, row)| (*key, row.first_slot));
+        let first_segment = self.segments.len() as u32;
+        for chunk in order.chunks(SEGMENT_GROUPS_MAX * LANES) {
+            self.segment(chunk, slots);
+        }
+        self.partitions.push(Partition { first_segment, segments: self.segments.len() as u32 - first_segment });
+    }
+
+    fn segment(&mut self, rows: &[([u64; 2], &Row)], slots: &[Slot]) {
+        let first_group = self.groups.len() as u32;
+        let first_node = self.nodes.len() as u32;
+        let first_slot = self.leaf_slots.len() as u32;
+        let mut hulls: Vec<Hull> = Vec::with_capacity(rows.len().div_ceil(LANES));
+        for lanes in rows.chunks(LANES) {
+            hulls.push(self.group(lanes, slots));
+        }
+        let groups = self.groups.len() as u32 - first_group;
+        let mut height = 0;
+        let mut first_child = first_group;
+        while hulls.len() > 1 {
+            let level = self.nodes.len() as u32;
+            let mut above = Vec::with_capacity(hulls.len().div_ceil(LANES));
+            for (nth, children) in hulls.chunks(LANES).enumerate() {
+                let mut node = Node { slots: [SlotLanes::IMPOSSIBLE, SlotLanes::ALWAYS] };
+                for (lane, child) in children.iter().enumerate() {
+                    let narrowest = child.narrowest();
+                    node.slots.iter_mut().zip(narrowest).for_each(|(slot, hull)| set_lane(slot, lane, hull));
+                }
+                self.nodes.push(node);
+                self.node_children.push(first_child + (nth * LANES) as u32);
+                above.push(Hull::of_all(children.iter().copied()));
             }
-            merge(&mut hull, hull_of(slots));
+            first_child = level;
+            hulls = above;
+            height += 1;
         }
-        built.groups.push(Group { first_block: first as u32, blocks: chain as u32 });
-        let unused = Term { rule: NONE, tail: NONE };
-        built.terms.extend((0..LANES).map(|lane| lanes.get(lane).map_or(unused, |row| Term { rule: row.rule, tail: row.tail })));
-        hulls.push(hull.unwrap_or_default());
+        let root = if height == 0 { first_group } else { self.nodes.len() as u32 - 1 };
+        let (nodes, slots) = (self.nodes.len() as u32 - first_node, self.leaf_slots.len() as u32 - first_slot);
+        self.segments.push(Segment { root, height, first_node, nodes, first_group, groups, first_slot, slots });
     }
-    let groups = built.groups.len() as u32 - first_group;
-    let mut height = 0;
-    let mut first_child = first_group;
-    while hulls.len() > 1 {
-        let level = built.nodes.len() as u32;
-        let mut above = Vec::with_capacity(hulls.len().div_ceil(LANES));
-        for (node, children) in hulls.chunks(LANES).enumerate() {
-            let mut block = Block::IMPOSSIBLE;
-            let mut hull: Option<Hull> = None;
-            for (lane, child) in children.iter().enumerate() {
-                let (first, second) = narrowest(child);
-                set_lane(&mut block, lane, first, second);
-                merge(&mut hull, child.clone());
+
+    fn group(&mut self, lanes: &[([u64; 2], &Row)], slots: &[Slot]) -> Hull {
+        let chain = lanes.iter().map(|(_, row)| row.slots as usize).max().unwrap_or(0).max(1);
+        let first = self.leaf_slots.len();
+        self.leaf_slots.push(SlotLanes::IMPOSSIBLE);
+        self.leaf_slots.resize(first + chain, SlotLanes::ALWAYS);
+        let mut group = Group { first_slot: first as u32, slots: chain as u32, tailed: 0, first_tail: self.tail_refs.len() as u32 };
+        for (lane, (_, row)) in lanes.iter().enumerate() {
+            let own = row.slots(slots);
+            for (at, slot) in self.leaf_slots[first..].iter_mut().enumerate() {
+                set_lane(slot, lane, own.get(at).copied().unwrap_or(Slot::ALWAYS));
             }
-            built.nodes.push(block);
-            built.node_children.push(first_child + (node * LANES) as u32);
-            above.push(hull.unwrap_or_default());
+            if row.tail != NONE {
+                group.tailed |= 1 << lane;
+                self.tail_refs.push(row.tail);
+            }
+            self.term_rules.push(row.rule);
         }
-        first_child = level;
-        hulls = above;
-        height += 1;
+        self.term_rules.resize(self.term_rules.len() + LANES - lanes.len(), NONE);
+        self.groups.push(group);
+        Hull::of_all(lanes.iter().map(|(_, row)| Hull::of_term(row.slots(slots))))
     }
-    let root = if height == 0 { first_group } else { built.nodes.len() as u32 - 1 };
-    built.segments.push(Segment {
-        root,
-        height,
-        first_node,
-        nodes: built.nodes.len() as u32 - first_node,
-        first_group,
-        groups,
-        first_block,
-        blocks: built.leaf_blocks.len() as u32 - first_block,
-    });
-}
 
-fn set_lane(block: &mut Block, lane: usize, first: Slot, second: Slot) {
-    block.columns[lane] = first.column | second.column << 16;
-    block.low[0][lane] = first.low;
-    block.span[0][lane] = first.span;
-    block.low[1][lane] = second.low;
-    block.span[1][lane] = second.span;
-}
-
-/// The ranges that a row's slots allow, by column. Slots that wrap, and second slots of a column, say nothing here.
-fn hull_of(slots: &[Slot]) -> Hull {
-    let mut hull: Hull = slots.iter().filter(|slot| slot.low <= slot.high()).map(|slot| (slot.column, slot.low, slot.high())).collect();
-    hull.sort_unstable();
-    hull.dedup_by_key(|(column, ..)| *column);
-    hull
-}
-
-/// Widens `hull` to cover `other` too: columns that both have, with the union of their ranges.
-fn merge(hull: &mut Option<Hull>, other: Hull) {
-    let Some(known) = hull else {
-        *hull = Some(other);
-        return;
-    };
-    known.retain_mut(|(column, low, high)| match other.binary_search_by_key(column, |(column, ..)| *column) {
-        Ok(at) => {
-            *low = other[at].1.min(*low);
-            *high = other[at].2.max(*high);
-            true
+    /// Puts it behind what is built already.
+    fn append_to(self, built: &mut BuiltTables) {
+        let (segment, node) = (built.segments.len() as u32, built.nodes.len() as u32);
+        let (group, slot, tail) = (built.groups.len() as u32, built.leaf_slots.len() as u32, built.tail_refs.len() as u32);
+        built.partitions.extend(self.partitions.iter().map(|run| Partition { first_segment: run.first_segment + segment, ..*run }));
+        for run in &self.segments {
+            // The children of the lowest nodes are groups.
+            let lowest = run.groups.div_ceil(LANES as u32) as usize;
+            let children = &self.node_children[run.first_node as usize..(run.first_node + run.nodes) as usize];
+            built.node_children.extend(children.iter().enumerate().map(|(nth, child)| child + if nth < lowest { group } else { node }));
+            built.segments.push(Segment {
+                root: run.root + if run.height == 0 { group } else { node },
+                first_node: run.first_node + node,
+                first_group: run.first_group + group,
+                first_slot: run.first_slot + slot,
+                ..*run
+            });
         }
-        Err(_) => false,
-    });
-}
-
-/// The two narrowest ranges of a hull, as the slots of a summary's lane.
-fn narrowest(hull: &Hull) -> (Slot, Slot) {
-    let mut best = [Slot::ALWAYS; 2];
-    for &(column, low, high) in hull {
-        let slot = Slot::new(column, low, high);
-        if slot.span < best[0].span {
-            best = [slot, best[0]];
-        } else if slot.span < best[1].span {
-            best[1] = slot;
-        }
+        let moved = |run: &Group| Group { first_slot: run.first_slot + slot, first_tail: run.first_tail + tail, ..*run };
+        built.groups.extend(self.groups.iter().map(moved));
+        built.nodes.extend(self.nodes);
+        built.leaf_slots.extend(self.leaf_slots);
+        built.term_rules.extend(self.term_rules);
+        built.tail_refs.extend(self.tail_refs);
     }
-    (best[0], best[1])
+}
+
+impl Row {
+    fn slots<'a>(&self, slots: &'a [Slot]) -> &'a [Slot] {
+        &slots[self.first_slot as usize..(self.first_slot + self.slots) as usize]
+    }
+}
+
+/// The buckets of a slot's codes: where it ends within a bucket, the whole of it.
+fn set_lane(lanes: &mut SlotLanes, lane: usize, slot: Slot) {
+    let (low, high) = (bucket(slot.low), bucket(slot.high()));
+    let wraps = slot.high() < slot.low;
+    lanes.columns[lane] = slot.column as u16;
+    (lanes.low[lane], lanes.span[lane]) = if wraps && high >= low { (0, u16::MAX) } else { (low, high.wrapping_sub(low)) };
+    debug_assert!(lanes.low[lane] != IMPOSSIBLE || lanes.span[lane] != 0, "no value has this bucket");
+}
+
+/// What all terms below a node have in common: for each column that every one of them tests, the smallest range of codes that covers them; by column.
+/// Terms have few slots, and what they share only becomes less.
+#[derive(Clone, Copy, Default)]
+struct Hull {
+    /// (column, low, high)
+    ranges: [(u32, u32, u32); SLOTS_MAX],
+    count: usize,
+}
+
+impl Hull {
+    /// The ranges that a term's slots allow. Slots that wrap, and second slots of a column, say nothing here.
+    fn of_term(slots: &[Slot]) -> Self {
+        let mut hull = Self::default();
+        for slot in slots.iter().filter(|slot| slot.low <= slot.high()) {
+            if hull.count < SLOTS_MAX && hull.as_slice().iter().all(|(column, ..)| *column != slot.column) {
+                hull.ranges[hull.count] = (slot.column, slot.low, slot.high());
+                hull.count += 1;
+            }
+        }
+        hull.ranges[..hull.count].sort_unstable();
+        hull
+    }
+
+    fn of_all(mut hulls: impl Iterator<Item = Self>) -> Self {
+        let Some(mut all) = hulls.next() else { return Self::default() };
+        for hull in hulls {
+            let mut count = 0;
+            let mut others = hull.as_slice();
+            for at in 0..all.count {
+                let (column, low, high) = all.ranges[at];
+                while others.first().is_some_and(|(other, ..)| *other < column) {
+                    others = &others[1..];
+                }
+                if let Some(&(other, other_low, other_high)) = others.first()
+                    && other == column
+                {
+                    all.ranges[count] = (column, low.min(other_low), high.max(other_high));
+                    count += 1;
+                }
+            }
+            all.count = count;
+        }
+        all
+    }
+
+    fn as_slice(&self) -> &[(u32, u32, u32)] {
+        &self.ranges[..self.count]
+    }
+
+    /// The two narrowest ranges, as the slots of a node's lane.
+    fn narrowest(&self) -> [Slot; 2] {
+        let mut best = [Slot::ALWAYS; 2];
+        for &(column, low, high) in self.as_slice() {
+            let slot = Slot::new(column, low, high);
+            if slot.span < best[0].span {
+                best = [slot, best[0]];
+            } else if slot.span < best[1].span {
+                best[1] = slot;
+            }
+        }
+        best
+    }
 }
 
 impl BuiltTables {
@@ -603,11 +774,13 @@ impl BuiltTables {
             columns,
             partitions: &self.partitions,
             segments: &self.segments,
+            steps: &self.steps,
             nodes: &self.nodes,
             node_children: &self.node_children,
             groups: &self.groups,
-            leaf_blocks: &self.leaf_blocks,
-            terms: &self.terms,
+            leaf_slots: &self.leaf_slots,
+            term_rules: &self.term_rules,
+            tail_refs: &self.tail_refs,
             tails: &self.tails,
             set_tests: &self.set_tests,
             intervals: &self.intervals,

@@ -1,87 +1,112 @@
 //! The layout of the match tables: plain old data, the same on disk, in memory and on the GPU (twins of shaders/shared/tables.wgsl).
 //!
-//! The matcher sees an event as a row of *codes*: one `u32` a column, order-preserving within the column. Code 0 is NULL;
-//! code [`IMPOSSIBLE`] never occurs. A *slot* is (column, low, span) and holds if `code - low <= span` in wrapping arithmetic:
-//! one subtract and one compare decide equality, ranges, one-sided bounds, and, by wrapping, "everything but a range".
+//! The matcher sees an event as a row of *codes*: one `u32` a column, order-preserving within the column. Code 0 is NULL. The codes of a column's
+//! thresholds are spread evenly over 32 bits, so that the upper half of a code, its [`bucket`], says nearly as much as the code, and says all where a
+//! column has fewer than 32,767 thresholds ([`is_exact`]).
 //!
-//! A *term* (one conjunction of a rule) is a list of slots, most selective first, and sometimes a [`Tail`]. Sixteen terms make
-//! a [`Group`], stored slot pair by slot pair as [`Block`]s. Above the groups of a [`Segment`] stand *nodes*: a node is one block
-//! whose sixteen lanes are the hulls (over their two leading slots) of its sixteen children. So one test, sixteen lanes wide,
-//! serves every level.
+//! A *slot* is (column, low, span) over buckets and holds if `bucket - low <= span` in wrapping arithmetic: one subtract and one compare decide equality,
+//! ranges, one-sided bounds, and, by wrapping, "everything but a range". What a slot over buckets leaves open at its edges, a [`SetTest`] over codes decides.
+//!
+//! A *term* (one conjunction of a rule) is a list of slots, most selective first, and sometimes a [`Tail`]. Thirty-two terms make
+//! a [`Group`], stored slot by slot as [`SlotLanes`]. Above the groups of a [`Segment`] stand *nodes*: two slots, whose lanes are the hulls
+//! of the node's thirty-two children. So one test, thirty-two lanes wide, serves every level.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Lanes of a block.
-pub const LANES: usize = 16;
+/// Lanes of a slot: terms of a group, children of a node.
+pub const LANES: usize = 32;
 
 /// The code of NULL in every column.
 pub const NULL_CODE: u32 = 0;
 
-/// A code that no value has: a slot `(low = IMPOSSIBLE, span = 0)` never holds. Lanes without a term carry it.
-pub const IMPOSSIBLE: u32 = u32::MAX;
-
 /// The highest code that a value may have.
-pub const CODE_MAX: u32 = u32::MAX - 1;
+pub const CODE_MAX: u32 = 0xfffe_ffff;
+
+/// A bucket that no value has: a slot `(low = IMPOSSIBLE, span = 0)` never holds. Lanes without a term carry it.
+pub const IMPOSSIBLE: u16 = u16::MAX;
 
 /// "None" wherever an index is optional.
 pub const NONE: u32 = u32::MAX;
 
-/// Groups in one segment at most: 65,536 terms, so that every segment fits in the smallest binding that adapters offer.
-pub const SEGMENT_GROUPS_MAX: usize = 4096;
+/// Groups in one segment at most: a million terms, less than the smallest binding that adapters offer.
+pub const SEGMENT_GROUPS_MAX: usize = 32 * 32 * 32;
 
-/// Two slots of sixteen lanes. A lane holds if both of its slots hold. An unused slot is (column 0, low 0, span `u32::MAX`): it always holds.
-#[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Block {
-    /// Column of the lane's first slot, and of its second shifted left by 16.
-    pub columns: [u32; LANES],
-    /// Lows of the first slots, then of the second.
-    pub low: [[u32; LANES]; 2],
-    /// Spans of the first slots, then of the second.
-    pub span: [[u32; LANES]; 2],
+/// Bit of an entry of [`MatchTables::tail_refs`]: the tail only tells what the buckets of the term's own slots leave open, which is nothing where
+/// the event's buckets lie inside of the slots and not at their ends.
+pub const AT_EDGES: u32 = 1 << 31;
+
+/// The upper half of a code.
+#[must_use]
+pub const fn bucket(code: u32) -> u16 {
+    (code >> 16) as u16
 }
 
-impl Block {
-    /// A block whose lanes never hold.
-    pub const IMPOSSIBLE: Self =
-        Self { columns: [0; LANES], low: [[IMPOSSIBLE; LANES], [0; LANES]], span: [[0; LANES], [u32::MAX; LANES]] };
+/// Whether every code of a column with this step (see [`MatchTables::steps`]) has a bucket of its own.
+#[must_use]
+pub const fn is_exact(step: u32) -> bool {
+    step >= 1 << 16
+}
+
+/// One slot of thirty-two lanes.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct SlotLanes {
+    pub columns: [u16; LANES],
+    pub low: [u16; LANES],
+    pub span: [u16; LANES],
+}
+
+impl SlotLanes {
+    /// Lanes that never hold.
+    pub const IMPOSSIBLE: Self = Self { columns: [0; LANES], low: [IMPOSSIBLE; LANES], span: [0; LANES] };
+
+    /// Lanes that always hold.
+    pub const ALWAYS: Self = Self { columns: [0; LANES], low: [0; LANES], span: [u16::MAX; LANES] };
 
     /// The lanes that hold for an event's codes, as bits. The plain definition; the matchers have faster forms of it.
     #[must_use]
-    pub fn test(&self, codes: &[u32]) -> u16 {
-        let mut lanes = 0;
-        for lane in 0..LANES {
-            let first = codes[(self.columns[lane] & 0xffff) as usize];
-            let second = codes[(self.columns[lane] >> 16) as usize];
-            let holds =
-                first.wrapping_sub(self.low[0][lane]) <= self.span[0][lane] && second.wrapping_sub(self.low[1][lane]) <= self.span[1][lane];
-            lanes |= u16::from(holds) << lane;
-        }
-        lanes
+    pub fn test(&self, codes: &[u32]) -> u32 {
+        (0..LANES).fold(0, |lanes, lane| {
+            let bucket = bucket(codes[usize::from(self.columns[lane])]);
+            lanes | u32::from(bucket.wrapping_sub(self.low[lane]) <= self.span[lane]) << lane
+        })
     }
 }
 
-/// Sixteen terms: a chain of consecutive blocks in [`MatchTables::leaf_blocks`]; a lane's term passes if the lane holds in every block of the chain.
-/// The term of lane `l` of group `g` is [`MatchTables::terms`]`[g * 16 + l]`.
+/// The hulls of a node's children. Lanes without a child never hold.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Node {
+    pub slots: [SlotLanes; 2],
+}
+
+/// Thirty-two terms: a chain of consecutive [`MatchTables::leaf_slots`]; a lane's term passes if the lane holds in every slot of the chain.
+/// The rule of lane `l` of group `g` is [`MatchTables::term_rules`]`[g * 32 + l]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Group {
-    pub first_block: u32,
+    pub first_slot: u32,
     /// At least 1.
-    pub blocks: u32,
+    pub slots: u32,
+    /// The lanes that have a tail.
+    pub tailed: u32,
+    /// The tail of the lowest of them, in [`MatchTables::tail_refs`]; the others' follow.
+    pub first_tail: u32,
 }
 
-/// What a lane stands for.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Term {
-    /// The rule ([`crate::id::RuleId`]); [`NONE`] in an unused lane.
-    pub rule: u32,
-    /// Index into [`MatchTables::tails`], or [`NONE`]: what is left to test once the slots hold.
-    pub tail: u32,
+impl Group {
+    /// Where the tail of a lane stands in [`MatchTables::tail_refs`], if it has one.
+    #[must_use]
+    pub const fn tail_ref(&self, lane: usize) -> Option<usize> {
+        if self.tailed >> lane & 1 == 0 {
+            return None;
+        }
+        let before = self.tailed & ((1 << lane) - 1);
+        Some(self.first_tail as usize + before.count_ones() as usize)
+    }
 }
 
-/// What slots cannot say: memberships in long lists (decided by the matcher), and a residual expression (decided afterwards, on the host).
+/// What slots cannot say: memberships that codes decide (by the matcher), and a residual expression (decided afterwards, on the host).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct Tail {
@@ -93,21 +118,23 @@ pub struct Tail {
     pub padding: u32,
 }
 
-/// Membership of a column's code in a run of [`MatchTables::intervals`] (ascending, disjoint, both ends included).
+/// Membership of a column's code in one interval, or in a run of [`MatchTables::intervals`] (ascending, disjoint, both ends included).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct SetTest {
     pub column: u32,
-    pub first_interval: u32,
     pub intervals: u32,
-    pub padding: u32,
+    /// The first of several intervals; of a single one, its low end.
+    pub first: u32,
+    /// The high end of a single interval; else 0.
+    pub high: u32,
 }
 
 /// A tree over consecutive groups: the unit of paging.
 ///
 /// `height` 0: the segment is the one group `root`. Otherwise `root` is a node, `height` levels above the groups. The children of
 /// node `n` are `node_children[n] + lane`: nodes of the level below, or groups where the level below is 0.
-/// Lanes without a child never hold. Nodes and groups of a segment are consecutive, and so are the blocks of its groups.
+/// Nodes and groups of a segment are consecutive, and so are the slots and the tails of its groups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Segment {
@@ -117,8 +144,8 @@ pub struct Segment {
     pub nodes: u32,
     pub first_group: u32,
     pub groups: u32,
-    pub first_block: u32,
-    pub blocks: u32,
+    pub first_slot: u32,
+    pub slots: u32,
 }
 
 /// The segments of one tenant's rules. Partition 0 holds the rules of every tenant; partition `t + 1` those of [`crate::id::TenantId`] `t`.
@@ -134,15 +161,20 @@ pub struct Partition {
 pub struct MatchTables<'a> {
     /// Columns of codes an event row has (the stride of the codes).
     pub columns: usize,
+    /// For each column half the distance of the codes of neighbouring thresholds: threshold `k` has code `(2k + 2) * step`, values between it and the
+    /// next `(2k + 3) * step`, values below all `step`.
+    pub steps: &'a [u32],
     pub partitions: &'a [Partition],
     pub segments: &'a [Segment],
-    pub nodes: &'a [Block],
+    pub nodes: &'a [Node],
     /// One for each node: the index of its first child.
     pub node_children: &'a [u32],
     pub groups: &'a [Group],
-    pub leaf_blocks: &'a [Block],
-    /// `groups.len() * 16`.
-    pub terms: &'a [Term],
+    pub leaf_slots: &'a [SlotLanes],
+    /// The rule ([`crate::id::RuleId`]) of each lane of each group; [`NONE`] in an unused lane. `groups.len() * 32`.
+    pub term_rules: &'a [u32],
+    /// Indices into `tails`, some with [`AT_EDGES`].
+    pub tail_refs: &'a [u32],
     pub tails: &'a [Tail],
     pub set_tests: &'a [SetTest],
     /// (low, high), both included.
@@ -150,34 +182,40 @@ pub struct MatchTables<'a> {
 }
 
 impl MatchTables<'_> {
-    /// Whether `code` lies in the intervals of `test`.
+    /// The tail of a term, if it has one.
+    #[must_use]
+    pub fn tail(&self, term: u32) -> Option<&Tail> {
+        let group = &self.groups[term as usize / LANES];
+        group.tail_ref(term as usize % LANES).map(|at| &self.tails[(self.tail_refs[at] & !AT_EDGES) as usize])
+    }
+
+    /// Whether the code of `test`'s column lies in its intervals.
     #[must_use]
     pub fn set_holds(&self, test: &SetTest, codes: &[u32]) -> bool {
         let code = codes[test.column as usize];
-        let first = test.first_interval as usize;
+        if test.intervals == 1 {
+            return test.first <= code && code <= test.high;
+        }
+        let first = test.first as usize;
         let intervals = &self.intervals[first..first + test.intervals as usize];
         let after = intervals.partition_point(|interval| interval[0] <= code);
         after > 0 && code <= intervals[after - 1][1]
     }
 
-    /// Whether every list membership of `tail` holds; the residual is not looked at.
+    /// Whether every membership of `tail` holds; the residual is not looked at.
     #[must_use]
-    pub fn tail_holds(&self, tail: u32, codes: &[u32]) -> bool {
-        if tail == NONE {
-            return true;
-        }
-        let tail = &self.tails[tail as usize];
+    pub fn tail_holds(&self, tail: &Tail, codes: &[u32]) -> bool {
         let first = tail.first_set as usize;
         self.set_tests[first..first + tail.sets as usize].iter().all(|test| self.set_holds(test, codes))
     }
 }
 
-/// An event row and a term whose slots and list memberships hold for it; the term's residual, if any, is still open.
+/// An event row and a term whose slots and memberships hold for it; the term's residual, if any, is still open.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 pub struct Candidate {
     /// Row within the batch.
     pub row: u32,
-    /// Index into [`MatchTables::terms`].
+    /// Index into [`MatchTables::term_rules`].
     pub term: u32,
 }

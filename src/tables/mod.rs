@@ -6,4 +6,4 @@ pub mod layout;
 
 pub use artifact::{Artifact, ArtifactError};
 pub use builder::TableBuilder;
-pub use layout::{Block, Candidate, Group, MatchTables, Partition, Segment, SetTest, Tail, Term};
+pub use layout::{Candidate, Group, MatchTables, Node, Partition, Segment, SetTest, SlotLanes, Tail};
