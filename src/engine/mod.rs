@@ -9,7 +9,7 @@ use crate::event::EventBatch;
 use crate::expr::columns::{Cache, Program};
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
-use crate::matcher::{Found, Pairs};
+use crate::matcher::{Found, Pair};
 use crate::tables::{Artifact, ArtifactError};
 use arrow::array::{Array, AsArray};
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl Generation {
                     at += 1;
                 }
                 if truth.is_valid(at) && truth.value(at) {
-                    found.push(row, rule);
+                    found.push(Pair { value: rule, row });
                 }
             }
         }
@@ -122,13 +122,13 @@ fn starts(groups: usize, members: impl Iterator<Item = u32>) -> Vec<u32> {
 }
 
 /// Rows and rules in any order, with repetitions (a rule may match by several of its terms), to hits.
-fn hits(rows: usize, found: &Pairs) -> Hits {
-    let mut offsets = starts(rows, found.rows.iter().copied());
+fn hits(rows: usize, found: &[Pair]) -> Hits {
+    let mut offsets = starts(rows, found.iter().map(|pair| pair.row));
     let mut next = offsets.clone();
-    let mut rules = vec![RuleId(0); found.values.len()];
-    for (row, rule) in found.rows.iter().zip(&found.values) {
-        let place = &mut next[*row as usize];
-        rules[*place as usize] = RuleId(*rule);
+    let mut rules = vec![RuleId(0); found.len()];
+    for pair in found {
+        let place = &mut next[pair.row as usize];
+        rules[*place as usize] = RuleId(pair.value);
         *place += 1;
     }
     let mut repeated = false;

@@ -10,37 +10,22 @@ pub mod gpu;
 pub mod plain;
 
 use crate::tables::layout::NONE;
+use bytemuck::{Pod, Zeroable};
 use crate::tables::{Candidate, MatchTables};
 
-/// Rows, each with a value: two columns of one length.
-#[derive(Clone, Debug, Default)]
-pub struct Pairs {
-    pub rows: Vec<u32>,
-    pub values: Vec<u32>,
-}
-
-impl Pairs {
-    pub fn clear(&mut self) {
-        self.rows.clear();
-        self.values.clear();
-    }
-
-    pub fn push(&mut self, row: u32, value: u32) {
-        self.rows.push(row);
-        self.values.push(value);
-    }
-
-    pub fn append(&mut self, other: &mut Self) {
-        self.rows.append(&mut other.rows);
-        self.values.append(&mut other.values);
-    }
+/// A row and something of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Pair {
+    pub value: u32,
+    pub row: u32,
 }
 
 /// What a batch matches, but for residuals.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Rows and the rules that match them, in no particular order, a rule once for each of its terms that holds.
-    pub rules: Pairs,
+    pub rules: Vec<Pair>,
     /// Terms whose residual is still open.
     pub open: Vec<Candidate>,
 }
@@ -54,7 +39,7 @@ impl Found {
             if tables.tail(candidate.term).is_some_and(|tail| tail.residual != NONE) {
                 found.open.push(*candidate);
             } else {
-                found.rules.push(candidate.row, tables.term_rules[candidate.term as usize]);
+                found.rules.push(Pair { value: tables.term_rules[candidate.term as usize], row: candidate.row });
             }
         }
         found

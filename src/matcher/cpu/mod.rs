@@ -1,9 +1,9 @@
 //! The match on a CPU: level by level over tiles of rows, thirty-two children at a time.
 //!
-//! A frontier of (place, row) pairs is tested against the places' slots; the surviving children are the next frontier. What is ahead is fetched while what is
+//! A frontier of pairs (place, row) is tested against the places' slots; the surviving children are the next frontier. What is ahead is fetched while what is
 //! at hand is tested, and there is no data-dependent branch but those around candidates.
 //!
-//! * `search`: the frontier.
+//! * `search`: the frontier, and the stages that a tile goes through.
 //! * `form`: what is done lane by lane, once for each instruction set; which one runs is decided once a batch.
 //! * `sink`: what becomes of the lanes that hold.
 
@@ -16,7 +16,7 @@ mod tests;
 pub use form::Isa;
 pub use search::Visit;
 
-use super::{Found, Pairs};
+use super::Found;
 use crate::flow::EncodedBatch;
 use crate::tables::{Candidate, MatchTables};
 use search::search;
@@ -56,26 +56,15 @@ fn run(isa: Isa, tables: &MatchTables, batch: &EncodedBatch, which: Visit, sink:
     #[cfg(target_arch = "x86_64")]
     {
         use form::{avx2, avx512};
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2,popcnt")]
-        fn wide<F: form::Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, sink: &mut impl Sink) {
-            search::<F>(tables, batch, which, sink);
-        }
-        #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-        fn narrow<F: form::Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, sink: &mut impl Sink) {
-            search::<F>(tables, batch, which, sink);
-        }
         let columns = tables.steps.len();
-        // SAFETY: `is_available` has detected the features that these functions are compiled for.
-        unsafe {
-            match isa {
-                Isa::Avx512 if columns <= 32 => return wide::<avx512::Columns32>(tables, batch, which, sink),
-                Isa::Avx512 if columns <= 64 => return wide::<avx512::Columns64>(tables, batch, which, sink),
-                Isa::Avx512 if columns <= 128 => return wide::<avx512::Columns128>(tables, batch, which, sink),
-                Isa::Avx512 => return wide::<avx512::Gather>(tables, batch, which, sink),
-                Isa::Avx2 if columns <= 16 => return narrow::<avx2::Columns16>(tables, batch, which, sink),
-                Isa::Avx2 => return narrow::<form::Portable>(tables, batch, which, sink),
-                Isa::Portable => {}
-            }
+        match isa {
+            Isa::Avx512 if columns <= 32 => return search::<avx512::Columns32>(tables, batch, which, sink),
+            Isa::Avx512 if columns <= 64 => return search::<avx512::Columns64>(tables, batch, which, sink),
+            Isa::Avx512 if columns <= 128 => return search::<avx512::Columns128>(tables, batch, which, sink),
+            Isa::Avx512 => return search::<avx512::Gather>(tables, batch, which, sink),
+            Isa::Avx2 if columns <= 16 => return search::<avx2::Columns16>(tables, batch, which, sink),
+            Isa::Avx2 => return search::<avx2::AnyColumns>(tables, batch, which, sink),
+            Isa::Portable => {}
         }
     }
     search::<form::Portable>(tables, batch, which, sink);

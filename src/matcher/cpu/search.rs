@@ -1,11 +1,11 @@
 //! The frontier: tiles of rows, from the roots of their segments to the terms that hold.
 
-use super::form::{BUCKETS_ALIGNMENT, Form};
+use super::form::{BucketLine, Form, Stage};
 use super::sink::Sink;
-use super::Pairs;
 use crate::flow::EncodedBatch;
+use crate::matcher::Pair;
 use crate::tables::layout::{AT_EDGES, LANES, NONE, bucket, is_exact};
-use crate::tables::{MatchTables, Partition, SlotLanes};
+use crate::tables::{Group, MatchTables, Partition, SlotLanes};
 
 /// Rows of a tile: their buckets and the frontier stay in the first- and second-level cache.
 const TILE_ROWS: usize = 256;
@@ -16,7 +16,7 @@ const ORDERED_ROWS: usize = 1 << 16;
 /// How many pairs ahead memory is asked for.
 const AHEAD: usize = 12;
 
-/// Levels of a segment at most; the artifact is checked for it.
+/// Heights that a segment may have; the artifact is checked for it.
 const HEIGHTS: usize = 9;
 
 /// Which partitions a row visits.
@@ -28,213 +28,273 @@ pub enum Visit {
     Tenants,
 }
 
-#[inline(always)]
 pub fn search<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, sink: &mut impl Sink) {
-    let mut tile = Tile { stride: tables.columns.next_multiple_of(BUCKETS_ALIGNMENT), ..Tile::default() };
+    let lines = match tables.steps.len().div_ceil(32) {
+        // The form for 128 columns reads four lines.
+        3 => 4,
+        lines => lines.max(1),
+    };
+    let mut tile = Tile { lines, ..Tile::default() };
     let mut order = Vec::new();
     for first in (0..batch.rows).step_by(ORDERED_ROWS) {
         in_order(tables, batch, first, (first + ORDERED_ROWS).min(batch.rows), &mut order);
         for rows in order.chunks(TILE_ROWS) {
-            tile.load::<F>(tables, batch, first as u32, rows, which);
-            tile.search::<F>(tables, batch, sink);
+            tile.rows.clear();
+            tile.rows.extend(rows.iter().map(|row| first as u32 + (*row & 0xffff) as u32));
+            tile.seed(tables, batch, which);
+            F::enter(Load { tile: &mut tile, batch });
+            for height in (0..HEIGHTS).rev() {
+                tile.frontier.append(&mut tile.seeds[height]);
+                if height > 0 && !tile.frontier.is_empty() {
+                    F::enter(Descend { tile: &mut tile, tables });
+                }
+            }
+            F::enter(Screen { tile: &mut tile, tables });
+            F::enter(Settle { tile: &mut tile, tables, batch, sink });
         }
     }
 }
 
-/// Fills `order` with the rows from `first` to `end`, those of a tenant together, and within them those with close values in the column that leads the tenant's terms:
-/// rows that visit the same places come one after the other. The lower sixteen bits are the row, from `first` on.
+/// Fills `order` with the rows from `first` to `end`: those of a tenant together, and within them those with close values in the columns that lead the tenant's terms.
+/// Rows that visit the same places come one after the other, and find them in the nearest cache. The lower sixteen bits are the row, from `first` on. What
+/// does not fit in the others only costs time.
 fn in_order(tables: &MatchTables, batch: &EncodedBatch, first: usize, end: usize, order: &mut Vec<u64>) {
     order.clear();
-    let mut last = (NONE, 0);
+    let mut last = (NONE, [0; 2]);
     order.extend((first..end).map(|row| {
         let partition = batch.partitions[row];
         if partition != last.0 {
-            last = (partition, leading_column(tables, tables.partitions[partition as usize]));
+            last = (partition, leading_columns(tables, partition));
         }
-        let bucket = bucket(batch.row(row)[last.1]);
-        u64::from(partition) << 32 | u64::from(bucket) << 16 | (row - first) as u64
+        let codes = batch.row(row);
+        let [leading, second] = last.1.map(|column| u64::from(codes[column]));
+        u64::from(partition) << 40 | (leading >> 16) << 24 | (second >> 24) << 16 | (row - first) as u64
     }));
     order.sort_unstable();
 }
 
-/// The column that most probably leads the terms of a partition: the one in the middle of its root.
-fn leading_column(tables: &MatchTables, partition: Partition) -> usize {
-    if partition.segments == 0 {
-        return 0;
-    }
-    let segment = tables.segments[partition.first_segment as usize];
-    let slot = if segment.height == 0 {
-        &tables.leaf_slots[tables.groups[segment.root as usize].first_slot as usize]
-    } else {
-        &tables.nodes[segment.root as usize].slots[0]
+/// The columns of the first two slots of the term in the middle of a partition; of the rules of every tenant where a tenant has none.
+fn leading_columns(tables: &MatchTables, partition: u32) -> [usize; 2] {
+    let segment_of = |partition: u32| {
+        let Partition { first_segment, segments } = tables.partitions[partition as usize];
+        (segments > 0).then(|| tables.segments[first_segment as usize])
     };
-    usize::from(slot.columns[LANES / 2])
+    let Some(segment) = segment_of(partition).or_else(|| segment_of(0)) else { return [0; 2] };
+    let group = tables.groups[(segment.first_group + segment.groups / 2) as usize];
+    let column = |slot: u32| usize::from(tables.leaf_slots[(group.first_slot + slot) as usize].columns[LANES / 2]);
+    [column(0), column(1.min(group.slots - 1))]
 }
 
 /// Rows under way.
 #[derive(Default)]
 struct Tile {
-    /// Buckets in a row.
-    stride: usize,
+    /// Lines of buckets in a row.
+    lines: usize,
     /// For each row of the tile its number in the batch.
     rows: Vec<u32>,
-    buckets: Vec<u16>,
+    buckets: Vec<BucketLine>,
     /// By height, the roots that the search starts from.
-    seeds: [Pairs; HEIGHTS],
-    /// Pairs of a row of the tile and a node, or a group.
-    frontier: Pairs,
-    next: Pairs,
+    seeds: [Vec<Pair>; HEIGHTS],
+    /// Pairs of a node, or a group, and a row of the tile.
+    frontier: Vec<Pair>,
+    next: Vec<Pair>,
     /// For each pair of the frontier, once they are screened, the lanes that are left.
     lanes: Vec<u32>,
 }
 
 impl Tile {
-    #[inline(always)]
-    fn load<F: Form>(&mut self, tables: &MatchTables, batch: &EncodedBatch, first: u32, rows: &[u64], which: Visit) {
-        self.rows.clear();
-        self.rows.extend(rows.iter().map(|row| first + (*row & 0xffff) as u32));
-        self.buckets.resize(TILE_ROWS * self.stride, 0);
-        for (at, (row, buckets)) in self.rows.iter().zip(self.buckets.chunks_exact_mut(self.stride)).enumerate() {
-            if let Some(ahead) = self.rows.get(at + AHEAD) {
-                F::fetch(&batch.row(*ahead as usize)[0]);
+    /// Puts the rows on the roots of their partitions.
+    fn seed(&mut self, tables: &MatchTables, batch: &EncodedBatch, which: Visit) {
+        let Self { rows, seeds, frontier, .. } = self;
+        frontier.clear();
+        let mut seed = |partition: u32, row: u32| {
+            let Partition { first_segment, segments } = tables.partitions[partition as usize];
+            for segment in &tables.segments[first_segment as usize..(first_segment + segments) as usize] {
+                seeds[segment.height as usize].push(Pair { value: segment.root, row });
             }
-            let codes = batch.row(*row as usize);
-            buckets.iter_mut().zip(codes).for_each(|(to, code)| *to = bucket(*code));
-        }
-        self.seeds.iter_mut().for_each(Pairs::clear);
-        let common = tables.partitions[0];
-        for (row, number) in self.rows.iter().zip(0..) {
+        };
+        for (row, number) in rows.iter().zip(0..) {
             let own = batch.partitions[*row as usize];
             if which == Visit::Both {
-                seed(&mut self.seeds, tables, common, number);
+                seed(0, number);
             }
             if own != 0 {
-                seed(&mut self.seeds, tables, tables.partitions[own as usize], number);
+                seed(own, number);
             }
         }
     }
+}
 
+/// Fills the tile with the buckets of its rows.
+struct Load<'a> {
+    tile: &'a mut Tile,
+    batch: &'a EncodedBatch,
+}
+
+impl Stage for Load<'_> {
     #[inline(always)]
-    fn search<F: Form>(&mut self, tables: &MatchTables, batch: &EncodedBatch, sink: &mut impl Sink) {
-        self.frontier.clear();
-        for height in (0..HEIGHTS).rev() {
-            self.frontier.append(&mut self.seeds[height]);
-            if height > 0 && !self.frontier.rows.is_empty() {
-                self.descend::<F>(tables);
+    fn run<F: Form>(self) {
+        let Self { tile, batch } = self;
+        tile.buckets.resize(TILE_ROWS * tile.lines, BucketLine([0; 32]));
+        for (at, (row, lines)) in tile.rows.iter().zip(tile.buckets.chunks_exact_mut(tile.lines)).enumerate() {
+            if let Some(ahead) = tile.rows.get(at + AHEAD) {
+                batch.row(*ahead as usize).iter().step_by(16).for_each(F::fetch);
+            }
+            for (line, codes) in lines.iter_mut().zip(batch.row(*row as usize).chunks(32)) {
+                line.0.iter_mut().zip(codes).for_each(|(to, code)| *to = bucket(*code));
             }
         }
-        self.screen::<F>(tables);
-        self.settle::<F>(tables, batch, sink);
     }
+}
 
-    /// From the nodes of the frontier to those of their children that their row may match.
+/// From the nodes of the frontier to those of their children that their row may match.
+struct Descend<'a> {
+    tile: &'a mut Tile,
+    tables: &'a MatchTables<'a>,
+}
+
+impl Stage for Descend<'_> {
     #[inline(always)]
-    fn descend<F: Form>(&mut self, tables: &MatchTables) {
-        self.next.clear();
-        for (at, (&place, &row)) in self.frontier.values.iter().zip(&self.frontier.rows).enumerate() {
-            if let Some(&ahead) = self.frontier.values.get(at + AHEAD) {
-                F::fetch(&tables.nodes[ahead as usize]);
+    fn run<F: Form>(self) {
+        let Self { tile, tables } = self;
+        let Tile { frontier, next, buckets, lines, .. } = tile;
+        next.clear();
+        for (at, &Pair { value: place, row }) in frontier.iter().enumerate() {
+            if let Some(ahead) = frontier.get(at + AHEAD) {
+                F::fetch(&tables.nodes[ahead.value as usize]);
             }
             let node = &tables.nodes[place as usize];
-            let buckets = &self.buckets[row as usize * self.stride..][..self.stride];
+            let buckets = &buckets[row as usize * *lines..];
             let lanes = F::test(&node.slots[0], buckets) & F::test(&node.slots[1], buckets);
-            F::append_numbers(lanes, tables.node_children[place as usize], row, &mut self.next);
+            F::append_numbers(lanes, tables.node_children[place as usize], row, next);
         }
-        std::mem::swap(&mut self.frontier, &mut self.next);
+        std::mem::swap(frontier, next);
     }
+}
 
-    /// From the groups of the frontier to those where lanes hold in both leading slots. Most pairs end here.
+/// From the groups of the frontier to those where lanes hold in both leading slots. Most pairs end here.
+struct Screen<'a> {
+    tile: &'a mut Tile,
+    tables: &'a MatchTables<'a>,
+}
+
+impl Stage for Screen<'_> {
     #[inline(always)]
-    fn screen<F: Form>(&mut self, tables: &MatchTables) {
-        self.next.clear();
-        self.lanes.clear();
-        for (at, (&place, &row)) in self.frontier.values.iter().zip(&self.frontier.rows).enumerate() {
-            if let Some(&ahead) = self.frontier.values.get(at + 2 * AHEAD) {
-                F::fetch(&tables.groups[ahead as usize]);
+    fn run<F: Form>(self) {
+        let Self { tile, tables } = self;
+        let Tile { frontier, next, buckets, lines, lanes: left, .. } = tile;
+        // Written for every pair, kept for those that have lanes left: so there is no branch to guess.
+        next.resize(frontier.len(), Pair::default());
+        left.resize(frontier.len(), 0);
+        let mut count = 0;
+        for (at, pair) in frontier.iter().enumerate() {
+            if let Some(ahead) = frontier.get(at + 2 * AHEAD) {
+                F::fetch(&tables.groups[ahead.value as usize]);
             }
-            if let Some(&ahead) = self.frontier.values.get(at + AHEAD) {
-                let first = tables.groups[ahead as usize].first_slot as usize;
-                tables.leaf_slots[first..].iter().take(2).for_each(F::fetch);
+            if let Some(ahead) = frontier.get(at + AHEAD) {
+                let first = tables.groups[ahead.value as usize].first_slot as usize;
+                F::fetch(&tables.leaf_slots[first]);
+                tables.leaf_slots.get(first + 1).into_iter().for_each(F::fetch);
             }
-            let group = &tables.groups[place as usize];
-            let buckets = &self.buckets[row as usize * self.stride..][..self.stride];
-            let slots = &tables.leaf_slots[group.first_slot as usize..][..group.slots as usize];
+            let group = &tables.groups[pair.value as usize];
+            let buckets = &buckets[pair.row as usize * *lines..];
+            let slots = chain(tables, group);
             let mut lanes = F::test(&slots[0], buckets);
             if let Some(slot) = slots.get(1) {
                 lanes &= F::test(slot, buckets);
             }
+            next[count] = *pair;
+            left[count] = lanes;
+            count += usize::from(lanes != 0);
+        }
+        next.truncate(count);
+        left.truncate(count);
+        std::mem::swap(frontier, next);
+    }
+}
+
+/// From the groups that are left to the terms that hold.
+struct Settle<'a, S> {
+    tile: &'a mut Tile,
+    tables: &'a MatchTables<'a>,
+    batch: &'a EncodedBatch,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Stage for Settle<'_, S> {
+    #[inline(always)]
+    fn run<F: Form>(self) {
+        let Self { tile, tables, batch, sink } = self;
+        let Tile { frontier, buckets, lines, lanes: left, rows, .. } = tile;
+        for (at, (pair, lanes)) in frontier.iter().zip(left.iter()).enumerate() {
+            if let Some(ahead) = frontier.get(at + AHEAD) {
+                let place = ahead.value as usize;
+                chain(tables, &tables.groups[place]).iter().skip(2).for_each(F::fetch);
+                F::fetch(&tables.term_rules[place * LANES]);
+                F::fetch(&tables.term_rules[place * LANES + 16]);
+            }
+            let group = &tables.groups[pair.value as usize];
+            let buckets = &buckets[pair.row as usize * *lines..];
+            let slots = chain(tables, group);
+            let lanes = slots.iter().skip(2).fold(*lanes, |lanes, slot| lanes & F::test(slot, buckets));
+            let row = rows[pair.row as usize];
+            let lanes = if lanes & group.tailed == 0 {
+                lanes
+            } else {
+                let tails = Tails { tables, group, place: pair.value, slots, buckets };
+                tails.settled(lanes, batch.row(row as usize), |term| sink.open(row, term))
+            };
             if lanes != 0 {
-                self.next.push(row, place);
-                self.lanes.push(lanes);
+                sink.settled::<F>(tables, row, pair.value, lanes);
             }
         }
-        std::mem::swap(&mut self.frontier, &mut self.next);
     }
+}
 
-    /// From the groups that are left to the terms that hold.
-    #[inline(always)]
-    fn settle<F: Form>(&mut self, tables: &MatchTables, batch: &EncodedBatch, sink: &mut impl Sink) {
-        for (at, (&place, &row)) in self.frontier.values.iter().zip(&self.frontier.rows).enumerate() {
-            if let Some(&ahead) = self.frontier.values.get(at + AHEAD) {
-                let group = tables.groups[ahead as usize];
-                let slots = &tables.leaf_slots[group.first_slot as usize..][..group.slots as usize];
-                slots.iter().skip(2).for_each(F::fetch);
-                F::fetch(&tables.term_rules[ahead as usize * LANES]);
-                F::fetch(&tables.term_rules[ahead as usize * LANES + 16]);
-                if self.lanes[at + AHEAD] & group.tailed != 0 {
-                    F::fetch(&tables.tail_refs[group.first_tail as usize]);
-                }
-            }
-            let group = &tables.groups[place as usize];
-            let buckets = &self.buckets[row as usize * self.stride..][..self.stride];
-            let slots = &tables.leaf_slots[group.first_slot as usize..][..group.slots as usize];
-            let mut lanes = self.lanes[at];
-            for slot in slots.iter().skip(2) {
-                lanes &= F::test(slot, buckets);
-            }
-            if lanes == 0 {
+fn chain<'a>(tables: &MatchTables<'a>, group: &Group) -> &'a [SlotLanes] {
+    &tables.leaf_slots[group.first_slot as usize..][..group.slots as usize]
+}
+
+/// What slots have left open of a group's terms.
+struct Tails<'a> {
+    tables: &'a MatchTables<'a>,
+    group: &'a Group,
+    place: u32,
+    slots: &'a [SlotLanes],
+    buckets: &'a [BucketLine],
+}
+
+impl Tails<'_> {
+    /// Those of the lanes that hold to the end. Those that a residual decides are not among them, and are told to `open`.
+    fn settled(&self, lanes: u32, codes: &[u32], mut open: impl FnMut(u32)) -> u32 {
+        let mut settled = lanes;
+        let mut tailed = lanes & self.group.tailed;
+        while tailed != 0 {
+            let lane = tailed.trailing_zeros() as usize;
+            tailed &= tailed - 1;
+            let Some(at) = self.group.tail_ref(lane) else { continue };
+            let tail = self.tables.tail_refs[at];
+            if tail & AT_EDGES != 0 && !self.is_at_edge(lane) {
                 continue;
             }
-            let row = self.rows[row as usize];
-            let mut tailed = lanes & group.tailed;
-            while tailed != 0 {
-                let lane = tailed.trailing_zeros() as usize;
-                tailed &= tailed - 1;
-                let Some(at) = group.tail_ref(lane) else { continue };
-                let tail = tables.tail_refs[at];
-                if tail & AT_EDGES != 0 && !is_at_edge(tables, slots, lane, buckets) {
-                    continue;
-                }
-                let tail = &tables.tails[(tail & !AT_EDGES) as usize];
-                let holds = tables.tail_holds(tail, batch.row(row as usize));
-                if !holds || tail.residual != NONE {
-                    lanes &= !(1 << lane);
-                }
-                if holds && tail.residual != NONE {
-                    sink.open(row, place * LANES as u32 + lane as u32);
-                }
+            let tail = &self.tables.tails[(tail & !AT_EDGES) as usize];
+            let holds = self.tables.tail_holds(tail, codes);
+            if !holds || tail.residual != NONE {
+                settled &= !(1 << lane);
             }
-            if lanes != 0 {
-                sink.settled::<F>(tables, row, place, lanes);
+            if holds && tail.residual != NONE {
+                open(self.place * LANES as u32 + lane as u32);
             }
         }
+        settled
     }
-}
 
-/// Puts a row of a tile on the roots of a partition.
-#[inline(always)]
-fn seed(seeds: &mut [Pairs; HEIGHTS], tables: &MatchTables, partition: Partition, row: u32) {
-    let first = partition.first_segment as usize;
-    for segment in &tables.segments[first..first + partition.segments as usize] {
-        seeds[segment.height as usize].push(row, segment.root);
+    /// Whether one of the lane's slots holds a bucket at its end that does not say all about its codes.
+    fn is_at_edge(&self, lane: usize) -> bool {
+        self.slots.iter().any(|slot| {
+            let column = usize::from(slot.columns[lane]);
+            let offset = self.buckets[column / 32].0[column % 32].wrapping_sub(slot.low[lane]);
+            (offset == 0 || offset == slot.span[lane]) && !is_exact(self.tables.steps[column])
+        })
     }
-}
-
-/// Whether one of the lane's slots holds a bucket at its end that does not say all about its codes.
-fn is_at_edge(tables: &MatchTables, slots: &[SlotLanes], lane: usize, buckets: &[u16]) -> bool {
-    slots.iter().any(|slot| {
-        let column = usize::from(slot.columns[lane]);
-        let offset = buckets[column].wrapping_sub(slot.low[lane]);
-        (offset == 0 || offset == slot.span[lane]) && !is_exact(tables.steps[column])
-    })
 }

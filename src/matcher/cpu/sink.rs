@@ -1,7 +1,7 @@
 //! What becomes of the lanes that hold.
 
 use super::form::Form;
-use super::Found;
+use crate::matcher::Found;
 use crate::tables::layout::LANES;
 use crate::tables::{Candidate, MatchTables};
 

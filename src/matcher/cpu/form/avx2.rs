@@ -1,10 +1,7 @@
 //! With 256-bit registers and few columns, each lane fetches its own column by byte shuffles: of the lower and of the upper bytes of the event's buckets.
 
-use super::{Form, LANES, Pairs, Portable, SlotLanes};
+use super::{BucketLine, Form, LANES, Pair, Portable, SlotLanes, Stage};
 use std::arch::x86_64::*;
-
-/// At most 16 columns.
-pub struct Columns16;
 
 /// The lanes of one half of the slot that hold, as bits.
 #[inline]
@@ -32,9 +29,9 @@ fn half(slot: &SlotLanes, first: usize, low_bytes: __m256i, high_bytes: __m256i)
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn test(slot: &SlotLanes, buckets: &[u16; 16]) -> u32 {
-    // SAFETY: the load reads the sixteen buckets.
-    let buckets = unsafe { _mm256_loadu_si256(buckets.as_ptr().cast()) };
+fn test(slot: &SlotLanes, line: &BucketLine) -> u32 {
+    // SAFETY: the load reads the first sixteen buckets of the line.
+    let buckets = unsafe { _mm256_loadu_si256(line.0.as_ptr().cast()) };
     let low = _mm256_and_si256(buckets, _mm256_set1_epi16(0xff));
     let high = _mm256_srli_epi16::<8>(buckets);
     // Sixteen lower bytes, then sixteen upper ones, each in both halves of a register, where the shuffles look.
@@ -44,30 +41,62 @@ fn test(slot: &SlotLanes, buckets: &[u16; 16]) -> u32 {
     half(slot, 0, low, high) | half(slot, 16, low, high) << 16
 }
 
-impl Form for Columns16 {
-    #[inline(always)]
-    fn test(slot: &SlotLanes, buckets: &[u16]) -> u32 {
-        let buckets = buckets.first_chunk().expect("rows are padded to a multiple of thirty-two");
-        // SAFETY: `super::super::run` chooses this form only where AVX2 was detected.
-        unsafe { test(slot, buckets) }
-    }
-
-    #[inline(always)]
-    fn append(lanes: u32, values: &[u32; LANES], row: u32, pairs: &mut Pairs) {
-        Portable::append(lanes, values, row, pairs);
-    }
-
-    #[inline(always)]
-    fn append_numbers(lanes: u32, first: u32, row: u32, pairs: &mut Pairs) {
-        Portable::append_numbers(lanes, first, row, pairs);
-    }
-
-    #[inline(always)]
-    fn fetch<T>(what: &T) {
-        let start = std::ptr::from_ref(what).cast::<i8>();
-        for line in (0..size_of::<T>()).step_by(64) {
-            // SAFETY: a prefetch reads nothing that could be seen; the address lies within `what`.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line)) };
-        }
+#[inline(always)]
+pub fn fetch<T>(what: &T) {
+    let start = std::ptr::from_ref(what).cast::<i8>();
+    for line in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: a prefetch reads nothing that could be seen; the address lies within `what`.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line)) };
     }
 }
+
+macro_rules! form {
+    ($(#[$doc:meta])* $name:ident, |$slot:ident, $buckets:ident| $test:expr) => {
+        $(#[$doc])*
+        pub struct $name;
+
+        impl Form for $name {
+            #[inline(always)]
+            fn test($slot: &SlotLanes, $buckets: &[BucketLine]) -> u32 {
+                $test
+            }
+
+            #[inline(always)]
+            fn append(lanes: u32, values: &[u32; LANES], row: u32, pairs: &mut Vec<Pair>) {
+                Portable::append(lanes, values, row, pairs);
+            }
+
+            #[inline(always)]
+            fn append_numbers(lanes: u32, first: u32, row: u32, pairs: &mut Vec<Pair>) {
+                Portable::append_numbers(lanes, first, row, pairs);
+            }
+
+            #[inline(always)]
+            fn fetch<T>(what: &T) {
+                fetch(what);
+            }
+
+            fn enter(stage: impl Stage) {
+                #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+                fn inside(stage: impl Stage) {
+                    stage.run::<$name>();
+                }
+                // SAFETY: `super::super::run` chooses this form only where its features were detected.
+                unsafe { inside(stage) }
+            }
+        }
+    };
+}
+
+form!(
+    /// At most 16 columns.
+    Columns16,
+    // SAFETY: as in `enter`, which is how tests are come to.
+    |slot, buckets| unsafe { test(slot, &buckets[0]) }
+);
+
+form!(
+    /// Any number of columns.
+    AnyColumns,
+    |slot, buckets| Portable::test(slot, buckets)
+);

@@ -1,7 +1,7 @@
 //! With 512-bit registers a slot's lanes are tested at once, each fetching its own column from the event's buckets by a permutation (up to 128 columns) or
 //! a gather.
 
-use super::{Form, LANES, Pairs, SlotLanes};
+use super::{BucketLine, Form, LANES, Pair, SlotLanes, Stage};
 use std::arch::x86_64::*;
 
 /// Whether each lane's bucket lies in its range.
@@ -20,47 +20,37 @@ fn columns(slot: &SlotLanes) -> __m512i {
     unsafe { _mm512_loadu_si512(slot.columns.as_ptr().cast()) }
 }
 
-/// Thirty-two buckets from `first` on.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(buckets: &[u16], first: usize) -> __m512i {
-    let buckets: &[u16; 32] = buckets[first..].first_chunk().expect("rows are padded to the columns of their form");
-    // SAFETY: the load reads the thirty-two buckets.
-    unsafe { _mm512_loadu_si512(buckets.as_ptr().cast()) }
+fn load(line: &BucketLine) -> __m512i {
+    // SAFETY: a line is what a 512-bit load reads.
+    unsafe { _mm512_loadu_si512(line.0.as_ptr().cast()) }
 }
 
-/// Stores the lanes of sixteen values that are set, and their row as often; answers how many there are.
-///
-/// # Safety
-/// From both places on, sixteen values can be written.
+/// Appends a pair of each of the first eight numbers of `lanes`, by `value` from a register of lane numbers (64 bits each), and so on for the next eight.
 #[inline]
-#[target_feature(enable = "avx512f,popcnt")]
-unsafe fn store(lanes: u16, values: __m512i, row: __m512i, rows: *mut u32, places: *mut u32) -> usize {
-    // SAFETY: the caller promises room for sixteen.
-    unsafe {
-        _mm512_storeu_si512(places.cast(), _mm512_maskz_compress_epi32(lanes, values));
-        _mm512_storeu_si512(rows.cast(), row);
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
+fn append(lanes: u32, row: u32, pairs: &mut Vec<Pair>, value: impl Fn(__m512i) -> __m512i) {
+    #[rustfmt::skip]
+    let numbers = _mm512_set_epi16(
+        31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+    );
+    let mut numbers = _mm512_maskz_compress_epi16(lanes, numbers);
+    let row = _mm512_set1_epi64((u64::from(row) << 32).cast_signed());
+    pairs.reserve(LANES);
+    let (length, count) = (pairs.len(), lanes.count_ones() as usize);
+    let mut done = 0;
+    // Seldom more than once.
+    while done < count {
+        let values = value(_mm512_cvtepu16_epi64(_mm512_castsi512_si128(numbers)));
+        // SAFETY: there is room for thirty-two pairs behind the length, and at most the last eight of them are written here. A pair is a value and, above it,
+        // a row: a 64-bit lane.
+        unsafe { _mm512_storeu_si512(pairs.as_mut_ptr().add(length + done).cast(), _mm512_or_si512(values, row)) };
+        done += 8;
+        numbers = _mm512_alignr_epi64::<2>(numbers, numbers);
     }
-    lanes.count_ones() as usize
-}
-
-/// Appends the lanes of two times sixteen values.
-#[inline]
-#[target_feature(enable = "avx512f,popcnt")]
-fn append(lanes: u32, values: [__m512i; 2], row: u32, pairs: &mut Pairs) {
-    pairs.rows.reserve(LANES);
-    pairs.values.reserve(LANES);
-    let length = pairs.values.len();
-    let row = _mm512_set1_epi32(row.cast_signed());
-    // SAFETY: there is room for thirty-two behind the ends of both; the second store begins at most sixteen behind the first. All that the new lengths
-    // cover has been written.
-    unsafe {
-        let (rows, places) = (pairs.rows.as_mut_ptr().add(length), pairs.values.as_mut_ptr().add(length));
-        let low = store(lanes as u16, values[0], row, rows, places);
-        let high = store((lanes >> 16) as u16, values[1], row, rows.add(low), places.add(low));
-        pairs.rows.set_len(length + low + high);
-        pairs.values.set_len(length + low + high);
-    }
+    // SAFETY: the loop has written the pairs up to this length.
+    unsafe { pairs.set_len(length + count) };
 }
 
 macro_rules! form {
@@ -70,38 +60,46 @@ macro_rules! form {
 
         impl Form for $name {
             #[inline(always)]
-            fn test($slot: &SlotLanes, $buckets: &[u16]) -> u32 {
+            fn test($slot: &SlotLanes, $buckets: &[BucketLine]) -> u32 {
                 // SAFETY: `super::super::run` chooses this form only where its features were detected.
                 unsafe { holds($slot, $fetched) }
             }
 
             #[inline(always)]
-            fn append(lanes: u32, values: &[u32; LANES], row: u32, pairs: &mut Pairs) {
+            fn append(lanes: u32, values: &[u32; LANES], row: u32, pairs: &mut Vec<Pair>) {
                 // SAFETY: as above; the loads read the thirty-two values.
                 unsafe {
                     let low = _mm512_loadu_si512(values.as_ptr().cast());
                     let high = _mm512_loadu_si512(values.as_ptr().add(16).cast());
-                    append(lanes, [low, high], row, pairs);
+                    // The upper half of each 64-bit lane would be the value of lane 0; it is cleared for the row.
+                    append(lanes, row, pairs, |numbers| {
+                        let values = _mm512_permutex2var_epi32(low, numbers, high);
+                        _mm512_maskz_mov_epi32(0x5555, values)
+                    });
                 }
             }
 
             #[inline(always)]
-            fn append_numbers(lanes: u32, first: u32, row: u32, pairs: &mut Pairs) {
+            fn append_numbers(lanes: u32, first: u32, row: u32, pairs: &mut Vec<Pair>) {
                 // SAFETY: as above.
                 unsafe {
-                    let first = _mm512_set1_epi32(first.cast_signed());
-                    let low = _mm512_add_epi32(first, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-                    append(lanes, [low, _mm512_add_epi32(low, _mm512_set1_epi32(16))], row, pairs);
+                    let first = _mm512_set1_epi64(i64::from(first));
+                    append(lanes, row, pairs, |numbers| _mm512_add_epi64(first, numbers));
                 }
             }
 
             #[inline(always)]
             fn fetch<T>(what: &T) {
-                let start = std::ptr::from_ref(what).cast::<i8>();
-                for line in (0..size_of::<T>()).step_by(64) {
-                    // SAFETY: a prefetch reads nothing that could be seen; the address lies within `what`.
-                    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(line)) };
+                super::avx2::fetch(what);
+            }
+
+            fn enter(stage: impl Stage) {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,bmi1,bmi2,popcnt")]
+                fn inside(stage: impl Stage) {
+                    stage.run::<$name>();
                 }
+                // SAFETY: as above.
+                unsafe { inside(stage) }
             }
         }
     };
@@ -110,13 +108,13 @@ macro_rules! form {
 form!(
     /// At most 32 columns.
     Columns32,
-    |slot, buckets| _mm512_permutexvar_epi16(columns(slot), load(buckets, 0))
+    |slot, buckets| _mm512_permutexvar_epi16(columns(slot), load(&buckets[0]))
 );
 
 form!(
     /// At most 64 columns.
     Columns64,
-    |slot, buckets| _mm512_permutex2var_epi16(load(buckets, 0), columns(slot), load(buckets, 32))
+    |slot, buckets| _mm512_permutex2var_epi16(load(&buckets[0]), columns(slot), load(&buckets[1]))
 );
 
 form!(
@@ -124,8 +122,8 @@ form!(
     Columns128,
     |slot, buckets| {
         let columns = columns(slot);
-        let low = _mm512_permutex2var_epi16(load(buckets, 0), columns, load(buckets, 32));
-        let high = _mm512_permutex2var_epi16(load(buckets, 64), columns, load(buckets, 96));
+        let low = _mm512_permutex2var_epi16(load(&buckets[0]), columns, load(&buckets[1]));
+        let high = _mm512_permutex2var_epi16(load(&buckets[2]), columns, load(&buckets[3]));
         _mm512_mask_blend_epi16(_mm512_test_epi16_mask(columns, _mm512_set1_epi16(64)), low, high)
     }
 );
@@ -133,13 +131,13 @@ form!(
 /// Thirty-two buckets, each from a place of its own.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn gather(slot: &SlotLanes, buckets: &[u16]) -> __m512i {
+fn gather(slot: &SlotLanes, buckets: &[BucketLine]) -> __m512i {
     let columns = columns(slot);
-    let highest = _mm512_set1_epi16((buckets.len() - 2).min(usize::from(u16::MAX)) as u16 as i16);
-    assert!(_mm512_cmpgt_epu16_mask(columns, highest) == 0, "a slot names a column that is not there");
+    let last = (buckets.len() * 32 - 2).min(usize::from(u16::MAX)) as u16;
+    assert!(_mm512_cmpgt_epu16_mask(columns, _mm512_set1_epi16(last.cast_signed())) == 0, "a slot names a column that is not there");
     let half = |columns: __m256i| {
         let columns = _mm512_cvtepu16_epi32(columns);
-        // SAFETY: the gather reads four bytes from each column's bucket on; the columns are below the row's last bucket, as asserted.
+        // SAFETY: the gather reads four bytes from each column's bucket on; the columns are below the last bucket of the slice, as asserted.
         let words = unsafe { _mm512_i32gather_epi32::<2>(columns, buckets.as_ptr().cast()) };
         _mm512_cvtepi32_epi16(words)
     };
