@@ -17,10 +17,8 @@ pub fn candidates(tables: &MatchTables, batch: &EncodedBatch) -> Vec<Candidate> 
             let first = partition.first_segment as usize;
             for segment in &tables.segments[first..first + partition.segments as usize] {
                 for group in segment.first_group..segment.first_group + segment.groups {
-                    let chain = tables.groups[group as usize];
-                    let first = chain.first_slot as usize;
-                    let slots = &tables.leaf_slots[first..first + chain.slots as usize];
-                    let lanes = slots.iter().fold(u32::MAX, |lanes, slot| lanes & slot.test(codes));
+                    let slots = tables.groups[group as usize].chain(tables.leaf_slots);
+                    let lanes = slots.fold(u32::MAX, |lanes, slot| lanes & slot.test(codes));
                     for lane in (0..LANES).filter(|lane| lanes >> lane & 1 == 1) {
                         let term = group * LANES as u32 + lane as u32;
                         let tail_holds = || tables.tail(term).is_none_or(|tail| tables.tail_holds(tail, codes));

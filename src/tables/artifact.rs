@@ -438,7 +438,6 @@ impl Artifact {
             self.check_segment(&tables, segment).then_some(()).ok_or_else(|| corrupt("a segment"))?;
         }
         for group in tables.groups {
-            ensure(group.slots > 0 && within(group.first_slot, group.slots, tables.leaf_slots.len()), "slots of a group")?;
             ensure(within(group.first_tail, group.tailed.count_ones(), tables.tail_refs.len()), "tails of a group")?;
         }
         ensure(tables.term_rules.len() == tables.groups.len() * LANES, "number of terms")?;
@@ -492,7 +491,10 @@ impl Artifact {
             return false;
         }
         let owns_slots = tables.groups[groups.start as usize..groups.end as usize].iter().all(|group| {
-            u64::from(group.first_slot) >= slots.start && u64::from(group.first_slot) + u64::from(group.slots) <= slots.end
+            let count = group.slots.iter().take_while(|slot| **slot != NONE).count();
+            count > 0
+                && group.slots[..count].iter().all(|slot| slots.contains(&u64::from(*slot)))
+                && group.slots[count..].iter().all(|slot| *slot == NONE)
         });
         if !owns_slots {
             return false;

@@ -1,7 +1,7 @@
 //! From terms to tables: thresholds are ranked, slots ordered and sorted, summaries built over them.
 
 use super::layout::{
-    AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, NONE, NULL_CODE, Node, Partition, SEGMENT_GROUPS_MAX, Segment, SetTest, SlotLanes, Tail,
+    AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, NONE, NULL_CODE, Node, Partition, SEGMENT_GROUPS_MAX, SLOTS_MAX, Segment, SetTest, SlotLanes, Tail,
     bucket, is_exact,
 };
 use crate::event::key::Key;
@@ -20,11 +20,8 @@ const LEADING_SPLIT_MAX: usize = 16;
 
 /// Rows that splitting may add, as a share of the terms: terms that need few go first, those that need most are not split. Small rule sets may add
 /// [`SPLIT_ROWS_FREE`] in any case.
-const SPLIT_ROWS_SHARE: f64 = 3.0;
+const SPLIT_ROWS_SHARE: f64 = 2.05;
 const SPLIT_ROWS_FREE: usize = 1 << 16;
-
-/// Slots of a term at most. What is left is tested last as well; little reaches it.
-const SLOTS_MAX: usize = 4;
 
 /// Rows that are assembled at a time: whole partitions, so that threads have equal parts.
 const ASSEMBLED_ROWS: usize = 1 << 17;
@@ -610,8 +607,9 @@ impl Assembled {
         let first_node = self.nodes.len() as u32;
         let first_slot = self.leaf_slots.len() as u32;
         let mut hulls: Vec<Hull> = Vec::with_capacity(rows.len().div_ceil(LANES));
-        for lanes in rows.chunks(LANES) {
-            hulls.push(self.group(lanes, slots));
+        for (nth, lanes) in rows.chunks(LANES).enumerate() {
+            let before = if nth == 0 { None } else { self.groups.last().copied() };
+            hulls.push(self.group(lanes, slots, before));
         }
         let groups = self.groups.len() as u32 - first_group;
         let mut height = 0;
@@ -638,17 +636,24 @@ impl Assembled {
         self.segments.push(Segment { root, height, first_node, nodes, first_group, groups, first_slot, slots });
     }
 
-    fn group(&mut self, lanes: &[([u64; 2], &Row)], slots: &[Slot]) -> Hull {
+    /// Adds a group, which may share slots with the group before it.
+    fn group(&mut self, lanes: &[([u64; 2], &Row)], slots: &[Slot], before: Option<Group>) -> Hull {
         let chain = lanes.iter().map(|(_, row)| row.slots as usize).max().unwrap_or(0).max(1);
-        let first = self.leaf_slots.len();
-        self.leaf_slots.push(SlotLanes::IMPOSSIBLE);
-        self.leaf_slots.resize(first + chain, SlotLanes::ALWAYS);
-        let mut group = Group { first_slot: first as u32, slots: chain as u32, tailed: 0, first_tail: self.tail_refs.len() as u32 };
-        for (lane, (_, row)) in lanes.iter().enumerate() {
-            let own = row.slots(slots);
-            for (at, slot) in self.leaf_slots[first..].iter_mut().enumerate() {
-                set_lane(slot, lane, own.get(at).copied().unwrap_or(Slot::ALWAYS));
+        let mut group = Group { slots: [NONE; SLOTS_MAX], tailed: 0, first_tail: self.tail_refs.len() as u32 };
+        for (at, place) in group.slots[..chain].iter_mut().enumerate() {
+            let mut slot = if at == 0 { SlotLanes::IMPOSSIBLE } else { SlotLanes::ALWAYS };
+            for (lane, (_, row)) in lanes.iter().enumerate() {
+                set_lane(&mut slot, lane, row.slots(slots).get(at).copied().unwrap_or(Slot::ALWAYS));
             }
+            let known = before.map_or(NONE, |group| group.slots[at]);
+            *place = if known != NONE && self.leaf_slots[known as usize] == slot {
+                known
+            } else {
+                self.leaf_slots.push(slot);
+                self.leaf_slots.len() as u32 - 1
+            };
+        }
+        for (lane, (_, row)) in lanes.iter().enumerate() {
             if row.tail != NONE {
                 group.tailed |= 1 << lane;
                 self.tail_refs.push(row.tail);
@@ -678,7 +683,11 @@ impl Assembled {
                 ..*run
             });
         }
-        let moved = |run: &Group| Group { first_slot: run.first_slot + slot, first_tail: run.first_tail + tail, ..*run };
+        let moved = |run: &Group| Group {
+            slots: run.slots.map(|place| if place == NONE { NONE } else { place + slot }),
+            first_tail: run.first_tail + tail,
+            ..*run
+        };
         built.groups.extend(self.groups.iter().map(moved));
         built.nodes.extend(self.nodes);
         built.leaf_slots.extend(self.leaf_slots);

@@ -80,14 +80,17 @@ pub struct Node {
     pub slots: [SlotLanes; 2],
 }
 
-/// Thirty-two terms: a chain of consecutive [`MatchTables::leaf_slots`]; a lane's term passes if the lane holds in every slot of the chain.
+/// Slots of a term at most.
+pub const SLOTS_MAX: usize = 4;
+
+/// Thirty-two terms; a lane's term passes if the lane holds in every slot of the group.
 /// The rule of lane `l` of group `g` is [`MatchTables::term_rules`]`[g * 32 + l]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Group {
-    pub first_slot: u32,
-    /// At least 1.
-    pub slots: u32,
+    /// Indices into [`MatchTables::leaf_slots`], at least one, then [`NONE`]. Groups may share slots: of neighbours, often all thirty-two lanes
+    /// ask for the same value first.
+    pub slots: [u32; SLOTS_MAX],
     /// The lanes that have a tail.
     pub tailed: u32,
     /// The tail of the lowest of them, in [`MatchTables::tail_refs`]; the others' follow.
@@ -95,6 +98,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// The slots of the group.
+    pub fn chain<'a>(&self, leaf_slots: &'a [SlotLanes]) -> impl Iterator<Item = &'a SlotLanes> {
+        self.slots.into_iter().take_while(|slot| *slot != NONE).map(|slot| &leaf_slots[slot as usize])
+    }
+
     /// Where the tail of a lane stands in [`MatchTables::tail_refs`], if it has one.
     #[must_use]
     pub const fn tail_ref(&self, lane: usize) -> Option<usize> {

@@ -80,9 +80,10 @@ fn leading_columns(tables: &MatchTables, partition: u32) -> [usize; 2] {
         (segments > 0).then(|| tables.segments[first_segment as usize])
     };
     let Some(segment) = segment_of(partition).or_else(|| segment_of(0)) else { return [0; 2] };
+    let mut columns = [0; 2];
     let group = tables.groups[(segment.first_group + segment.groups / 2) as usize];
-    let column = |slot: u32| usize::from(tables.leaf_slots[(group.first_slot + slot) as usize].columns[LANES / 2]);
-    [column(0), column(1.min(group.slots - 1))]
+    columns.iter_mut().zip(group.chain(tables.leaf_slots)).for_each(|(column, slot)| *column = usize::from(slot.columns[LANES / 2]));
+    columns
 }
 
 /// Rows under way.
@@ -192,15 +193,14 @@ impl Stage for Screen<'_> {
                 F::fetch(&tables.groups[ahead.value as usize]);
             }
             if let Some(ahead) = frontier.get(at + AHEAD) {
-                let first = tables.groups[ahead.value as usize].first_slot as usize;
-                F::fetch(&tables.leaf_slots[first]);
-                tables.leaf_slots.get(first + 1).into_iter().for_each(F::fetch);
+                let [first, second, ..] = tables.groups[ahead.value as usize].slots;
+                F::fetch(&tables.leaf_slots[first as usize]);
+                tables.leaf_slots.get(second as usize).into_iter().for_each(F::fetch);
             }
             let group = &tables.groups[pair.value as usize];
             let buckets = &buckets[pair.row as usize * *lines..];
-            let slots = chain(tables, group);
-            let mut lanes = F::test(&slots[0], buckets);
-            if let Some(slot) = slots.get(1) {
+            let mut lanes = F::test(&tables.leaf_slots[group.slots[0] as usize], buckets);
+            if let Some(slot) = tables.leaf_slots.get(group.slots[1] as usize) {
                 lanes &= F::test(slot, buckets);
             }
             next[count] = *pair;
@@ -229,19 +229,19 @@ impl<S: Sink> Stage for Settle<'_, S> {
         for (at, (pair, lanes)) in frontier.iter().zip(left.iter()).enumerate() {
             if let Some(ahead) = frontier.get(at + AHEAD) {
                 let place = ahead.value as usize;
-                chain(tables, &tables.groups[place]).iter().skip(2).for_each(F::fetch);
+                further(tables, &tables.groups[place], |slot| F::fetch(slot));
                 F::fetch(&tables.term_rules[place * LANES]);
                 F::fetch(&tables.term_rules[place * LANES + 16]);
             }
             let group = &tables.groups[pair.value as usize];
             let buckets = &buckets[pair.row as usize * *lines..];
-            let slots = chain(tables, group);
-            let lanes = slots.iter().skip(2).fold(*lanes, |lanes, slot| lanes & F::test(slot, buckets));
+            let mut lanes = *lanes;
+            further(tables, group, |slot| lanes &= F::test(slot, buckets));
             let row = rows[pair.row as usize];
             let lanes = if lanes & group.tailed == 0 {
                 lanes
             } else {
-                let tails = Tails { tables, group, place: pair.value, slots, buckets };
+                let tails = Tails { tables, group, place: pair.value, buckets };
                 tails.settled(lanes, batch.row(row as usize), |term| sink.open(row, term))
             };
             if lanes != 0 {
@@ -251,8 +251,14 @@ impl<S: Sink> Stage for Settle<'_, S> {
     }
 }
 
-fn chain<'a>(tables: &MatchTables<'a>, group: &Group) -> &'a [SlotLanes] {
-    &tables.leaf_slots[group.first_slot as usize..][..group.slots as usize]
+/// What follows the two slots that are screened.
+#[inline(always)]
+fn further<'a>(tables: &MatchTables<'a>, group: &Group, mut visit: impl FnMut(&'a SlotLanes)) {
+    for slot in &group.slots[2..] {
+        // NONE is beyond the end.
+        let Some(slot) = tables.leaf_slots.get(*slot as usize) else { break };
+        visit(slot);
+    }
 }
 
 /// What slots have left open of a group's terms.
@@ -260,7 +266,6 @@ struct Tails<'a> {
     tables: &'a MatchTables<'a>,
     group: &'a Group,
     place: u32,
-    slots: &'a [SlotLanes],
     buckets: &'a [BucketLine],
 }
 
@@ -291,7 +296,7 @@ impl Tails<'_> {
 
     /// Whether one of the lane's slots holds a bucket at its end that does not say all about its codes.
     fn is_at_edge(&self, lane: usize) -> bool {
-        self.slots.iter().any(|slot| {
+        self.group.chain(self.tables.leaf_slots).any(|slot| {
             let column = usize::from(slot.columns[lane]);
             let offset = self.buckets[column / 32].0[column % 32].wrapping_sub(slot.low[lane]);
             (offset == 0 || offset == slot.span[lane]) && !is_exact(self.tables.steps[column])
