@@ -443,6 +443,12 @@ impl Artifact {
         ensure(tables.term_rules.len() == tables.groups.len() * LANES, "number of terms")?;
         let rules = self.rules().len() as u32;
         ensure(tables.term_rules.iter().all(|rule| *rule == NONE || *rule < rules), "rule of a term")?;
+        // The matchers look up the rule of every lane that holds.
+        let holds_never = |(lane, rule): (usize, &u32)| {
+            let slot = &tables.leaf_slots[tables.groups[lane / LANES].slots[0] as usize];
+            *rule != NONE || slot.low[lane % LANES] == IMPOSSIBLE && slot.span[lane % LANES] == 0
+        };
+        ensure(tables.term_rules.iter().enumerate().all(holds_never), "a lane without a rule")?;
         let tails = tables.tails.len() as u32;
         ensure(tables.tail_refs.iter().all(|tail| tail & !AT_EDGES < tails), "tail of a term")?;
         let residuals = self.residual_count();

@@ -270,7 +270,7 @@ impl Ranked {
 
     /// A guess at the share of events whose code lies in the range: thresholds are put where values are.
     fn share(&self, [low, high]: [u32; 2]) -> f64 {
-        f64::from(high - low + self.step()) / f64::from(self.highest())
+        (f64::from(high - low) + f64::from(self.step())) / f64::from(self.highest())
     }
 
     /// The share by which predicates are ordered. Equality with one of some known values lets through about what it is guessed to; how many values lie between

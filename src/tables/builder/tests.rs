@@ -49,10 +49,8 @@ fn contains(set: &Set, value: Value) -> bool {
 fn code(thresholds: &Thresholds, value: Value) -> u32 {
     let Some(value) = value else { return NULL_CODE };
     let after = thresholds.keys.partition_point(|key| *key <= Key::Narrow(value));
-    match after {
-        0 => NULL_CODE + 1,
-        _ => thresholds.codes[after - 1] + u32::from(thresholds.keys[after - 1] != Key::Narrow(value)),
-    }
+    let equal = after > 0 && thresholds.keys[after - 1] == Key::Narrow(value);
+    (2 * after as u32 + u32::from(!equal)) * thresholds.step
 }
 
 /// Terms: (partition, members by column); a term's rule is its position.
@@ -63,7 +61,7 @@ fn build(terms: &Terms) -> BuiltTables {
     for (rule, (partition, members)) in terms.iter().enumerate() {
         builder.push(*partition, rule as u32, members.iter().map(|(column, set)| (*column, set)), NONE);
     }
-    builder.finish(COLUMNS, 3)
+    builder.finish(COLUMNS, 3, 2)
 }
 
 /// Every row of values, found by each matcher, against what the sets say.
@@ -87,15 +85,17 @@ fn check(terms: &Terms, rows: &[([Value; 3], u32)]) {
     let tables = built.view(COLUMNS);
     let rules = |candidates: Vec<crate::tables::Candidate>| {
         let mut found: Vec<(u32, u32)> =
-            candidates.iter().map(|candidate| (candidate.row, tables.terms[candidate.term as usize].rule)).collect();
+            candidates.iter().map(|candidate| (candidate.row, tables.term_rules[candidate.term as usize])).collect();
         found.sort_unstable();
         found.dedup();
         found
     };
     assert_eq!(rules(plain::candidates(&tables, &batch)), expected);
-    let mut found = Vec::new();
-    cpu::candidates(&tables, &batch, cpu::Visit::Both, &mut found);
-    assert_eq!(rules(found), expected);
+    for isa in cpu::Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let mut found = Vec::new();
+        cpu::candidates_by(isa, &tables, &batch, cpu::Visit::Both, &mut found);
+        assert_eq!(rules(found), expected, "{isa:?}");
+    }
     hulls_cover(&built);
 }
 
@@ -107,29 +107,16 @@ fn hulls_cover(built: &BuiltTables) {
             let path = path_to(built, segment, group);
             assert_eq!(path.len(), segment.height as usize);
             let chain = built.groups[group as usize];
-            let blocks = &built.leaf_blocks[chain.first_block as usize..(chain.first_block + chain.blocks) as usize];
-            for lane in (0..LANES).filter(|lane| built.terms[group as usize * LANES + lane].rule != NONE) {
+            for lane in (0..LANES).filter(|lane| built.term_rules[group as usize * LANES + lane] != NONE) {
                 for &(node, at) in &path {
-                    let above = &built.nodes[node as usize];
-                    for slot in 0..2 {
-                        let span = above.span[slot][at];
-                        if span == u32::MAX {
-                            continue;
-                        }
-                        let column = above.columns[at] >> (16 * slot) & 0xffff;
-                        let low = above.low[slot][at];
+                    for above in built.nodes[node as usize].slots {
+                        let (column, low, span) = (above.columns[at], above.low[at], above.span[at]);
                         // One of the lane's own slots keeps its column within what stands above it.
-                        let covered = blocks.iter().any(|block| {
-                            (0..2).any(|own| {
-                                let own_low = block.low[own][lane];
-                                block.columns[lane] >> (16 * own) & 0xffff == column
-                                    && block.span[own][lane] != u32::MAX
-                                    && own_low >= low
-                                    && own_low - low <= span
-                                    && block.span[own][lane] <= span - (own_low - low)
-                            })
+                        let covered = chain.chain(&built.leaf_slots).any(|own| {
+                            let offset = own.low[lane].wrapping_sub(low);
+                            own.columns[lane] == column && own.low[lane] >= low && offset <= span && own.span[lane] <= span - offset
                         });
-                        assert!(covered, "node {node}, lane {at}, group {group}, lane {lane}");
+                        assert!(span == u16::MAX || covered, "node {node}, lane {at}, group {group}, lane {lane}");
                     }
                 }
             }
@@ -149,15 +136,15 @@ fn path_to(built: &BuiltTables, segment: &Segment, group: u32) -> Vec<(u32, usiz
             .find(|node| (built.node_children[*node as usize]..).take(LANES).any(|of| of == child))
             .expect("every child has a parent");
         let lane = (child - built.node_children[parent as usize]) as usize;
-        let block = &built.nodes[parent as usize];
-        assert!(block.low[0][lane] != IMPOSSIBLE || block.span[0][lane] != 0, "the lane of a child is in use");
+        let slot = &built.nodes[parent as usize].slots[0];
+        assert!(slot.low[lane] != IMPOSSIBLE || slot.span[lane] != 0, "the lane of a child is in use");
         path.push((parent, lane));
         child = parent;
     }
     path
 }
 
-/// The level of a node: levels lie one after the other, the lowest first, each a sixteenth of the one below.
+/// The level of a node: levels lie one after the other, the lowest first, each a thirty-second of the one below.
 fn level_of(_: &BuiltTables, segment: &Segment, node: u32) -> u32 {
     let (mut first, mut length, mut level) = (segment.first_node, segment.groups.div_ceil(LANES as u32), 0);
     while node >= first + length {
@@ -212,24 +199,28 @@ fn all_but_a_range_takes_two_slots_or_one_that_wraps() {
         let range = Set::of(vec![between(4, 8)]).complement();
         build(&vec![(0, vec![(0, Set { null, ..range })])])
     };
-    let with_null = but(true).leaf_blocks[0];
-    assert!(with_null.low[0][0] > with_null.low[0][0].wrapping_add(with_null.span[0][0]), "it wraps");
-    assert_eq!(with_null.span[1][0], u32::MAX);
-    let without = but(false).leaf_blocks[0];
-    assert_eq!((without.low[1][0], without.span[1][0]), (NULL_CODE + 1, CODE_MAX - 1));
+    let slots = |built: &BuiltTables| -> Vec<(u16, u16)> {
+        built.groups[0].chain(&built.leaf_slots).map(|slot| (slot.low[0], slot.span[0])).collect()
+    };
+    // Two keys, 4 and 8: everything above 8 has the highest code, everything below 4 the lowest.
+    let step = CODE_MAX / 5;
+    let [(low, span)] = slots(&but(true))[..] else { panic!("one slot") };
+    assert_eq!((low, low.wrapping_add(span)), (bucket(5 * step), bucket(step)), "it wraps");
+    let [_, (low, span)] = slots(&but(false))[..] else { panic!("two slots") };
+    assert_eq!((low, low + span), (bucket(step), bucket(5 * step)), "NULL is kept out");
 }
 
 #[test]
 fn short_leading_lists_are_split_and_long_ones_shared() {
     let list = |entries: u64| Set::of((0..entries).map(|entry| point(entry * 2)).collect());
-    let used = |built: &BuiltTables| built.terms.iter().filter(|term| term.rule != NONE).count();
+    let used = |built: &BuiltTables| built.term_rules.iter().filter(|rule| **rule != NONE).count();
     let most = LEADING_SPLIT_MAX as u64;
     let split = build(&vec![(0, vec![(0, list(most))])]);
     assert_eq!((used(&split), split.set_tests.len()), (LEADING_SPLIT_MAX, 0));
     let long = build(&vec![(0, vec![(0, list(most + 1))]), (0, vec![(0, list(most + 1))]), (0, vec![(0, list(most + 2))])]);
     assert_eq!((used(&long), long.set_tests.len(), long.intervals.len()), (3, 2, 2 * LEADING_SPLIT_MAX + 3));
-    let tails: Vec<u32> = long.terms.iter().filter(|term| term.rule != NONE).map(|term| term.tail).collect();
-    assert_eq!(tails.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "equal lists share their tail");
+    assert_eq!(long.tail_refs.len(), 3);
+    assert_eq!(long.tail_refs.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "equal lists share their tail");
 }
 
 #[test]
@@ -264,12 +255,66 @@ fn random_terms_hold_where_their_sets_say() {
     }
 }
 
+/// With more thresholds than buckets, neighbours share a bucket, and what the buckets leave open is settled by the codes.
+#[test]
+fn thresholds_that_share_a_bucket_are_told_apart() {
+    const KEYS: u64 = 150_000;
+    let filler = Set::of((0..KEYS).map(|key| point(key * 2)).collect());
+    for seed in 0..6 {
+        let random = &mut Random(seed);
+        // Around a place where keys lie close together, and at both ends.
+        let near = [0, 99_990, 2 * (KEYS - 8)][seed as usize % 3];
+        let terms: Terms = (0..300)
+            .map(|_| {
+                let intervals = (0..1 + random.below(3)).map(|_| {
+                    let (a, b) = (near + random.below(8) * 2, near + random.below(8) * 2);
+                    if a < b { between(a, b) } else { point(a) }
+                });
+                let chosen = set(false, intervals.collect());
+                let chosen = Set { null: random.below(4) == 0, ..chosen };
+                let chosen = if random.below(3) == 0 { chosen.complement() } else { chosen };
+                let other = (1, Set::of(vec![point(random.below(4))]));
+                (0, if random.below(2) == 0 { vec![(0, chosen), other] } else { vec![(0, chosen)] })
+            })
+            .chain([(2, vec![(0, filler.clone())])])
+            .collect();
+        let values: Vec<Value> = (0..18).map(|offset| Some(near + offset)).chain([None, Some(0), Some(u64::MAX)]).collect();
+        let rows: Vec<([Value; 3], u32)> = values.iter().flat_map(|value| (0..4).map(|other| ([*value, Some(other), None], 1))).collect();
+        check(&terms, &rows);
+    }
+}
+
+#[test]
+fn neighbouring_groups_share_the_slots_they_have_in_common() {
+    let terms: Terms = (0..200).map(|nth| (0, vec![(0, Set::of(vec![point(4)])), (1, Set::of(vec![point(nth * 2)]))])).collect();
+    let built = build(&terms);
+    let last = built.groups.len() - 1;
+    // The key that is the same in all terms is told once, but for the last group, which has lanes that are not in use.
+    assert!(built.leaf_slots.len() < 2 * built.groups.len());
+    assert!(built.groups[1..last].iter().any(|group| group.slots.contains(&built.groups[0].slots[1])));
+    check(&terms, &[([Some(4), Some(8), None], 0), ([Some(5), Some(8), None], 0), ([Some(4), Some(9), None], 0)]);
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_the_tables() {
+    let terms: Terms = (0..3000).map(|nth| ((nth % 3) as u32, vec![(0, Set::of(vec![point(nth % 50)])), (1, Set::of(vec![point(nth)]))])).collect();
+    let build = |threads| {
+        let mut builder = TableBuilder::default();
+        for (rule, (partition, members)) in terms.iter().enumerate() {
+            builder.push(*partition, rule as u32, members.iter().map(|(column, set)| (*column, set)), NONE);
+        }
+        builder.finish(COLUMNS, 3, threads)
+    };
+    let (one, four) = (build(1), build(4));
+    assert_eq!((one.groups, one.leaf_slots, one.node_children), (four.groups, four.leaf_slots, four.node_children));
+}
+
 #[test]
 fn a_hull_that_is_too_narrow_is_noticed() {
     let terms: Terms = (0..100).map(|nth| (0, vec![(0, Set::of(vec![point(nth * 2)]))])).collect();
     let mut built = build(&terms);
     hulls_cover(&built);
-    built.nodes[0].span[0][2] /= 2;
+    built.nodes[0].slots[0].span[2] /= 2;
     assert!(std::panic::catch_unwind(|| hulls_cover(&built)).is_err());
 }
 
@@ -279,15 +324,15 @@ fn what_finds_no_slot_is_tested_as_a_list() {
     let members = |row: u64| (0..5).map(move |column| (column, Set::of(vec![point(row)]))).chain([(5, Set::null())]).collect();
     let terms: Terms = (0..8).map(|row| (0, members(row * 2))).collect();
     let built = build(&terms);
-    assert!(built.groups.iter().all(|group| group.blocks as usize * 2 <= SLOTS_MAX));
+    assert!(built.groups.iter().all(|group| group.slots.iter().all(|slot| *slot != NONE)));
     assert!(built.tails.iter().all(|tail| tail.sets == 2));
     let tables = built.view(COLUMNS);
     for (value, last) in [(Some(6), None), (Some(6), Some(6)), (Some(7), None)] {
         let row = |column: usize| {
-            if column < 5 { code(&built.thresholds[column], value) } else { last.map_or(NULL_CODE, |_: u64| NULL_CODE + 1) }
+            if column < 5 { code(&built.thresholds[column], value) } else { last.map_or(NULL_CODE, |_: u64| built.steps[column]) }
         };
         let batch = EncodedBatch { rows: 1, columns: COLUMNS, codes: (0..COLUMNS).map(row).collect(), partitions: vec![0] };
-        let rules: Vec<u32> = plain::candidates(&tables, &batch).iter().map(|found| tables.terms[found.term as usize].rule).collect();
+        let rules: Vec<u32> = plain::candidates(&tables, &batch).iter().map(|found| tables.term_rules[found.term as usize]).collect();
         let expected = if (value, last) == (Some(6), None) { vec![3] } else { vec![] };
         assert_eq!(rules, expected, "{value:?} and {last:?}");
     }
