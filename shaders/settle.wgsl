@@ -1,7 +1,7 @@
-// List memberships: each open term tests its tail's sets by binary search in their intervals. One invocation a term.
+// Memberships: each open term tests its tail's sets, single intervals in place, lists by binary search. One invocation a term.
 
 @group(0) @binding(0) var<uniform> launch: Launch;
-@group(0) @binding(1) var<storage, read> terms: array<Term>;
+@group(0) @binding(1) var<storage, read> groups: array<ResidentGroup>;
 @group(0) @binding(2) var<storage, read> tails: array<Tail>;
 @group(0) @binding(3) var<storage, read> set_tests: array<SetTest>;
 @group(0) @binding(4) var<storage, read> intervals: array<vec2<u32>>;
@@ -10,11 +10,14 @@
 @group(0) @binding(7) var<storage, read_write> candidates: array<Candidate>;
 @group(0) @binding(8) var<storage, read_write> counters: array<atomic<u32>>;
 
-fn set_holds(test: SetTest, first_code: u32) -> bool {
-    let code = codes[first_code + test.column];
+fn set_holds(test: SetTest, row: u32) -> bool {
+    let code = codes[row + test.column];
+    if test.intervals == 1u {
+        return test.first <= code && code <= test.high;
+    }
     // Intervals before `after` start at or below the code.
-    var after = test.first_interval;
-    var end = test.first_interval + test.intervals;
+    var after = test.first;
+    var end = test.first + test.intervals;
     while after < end {
         let middle = after + (end - after) / 2u;
         if intervals[middle].x <= code {
@@ -23,7 +26,7 @@ fn set_holds(test: SetTest, first_code: u32) -> bool {
             end = middle;
         }
     }
-    return after > test.first_interval && code <= intervals[after - 1u].y;
+    return after > test.first && code <= intervals[after - 1u].y;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -33,11 +36,16 @@ fn settle(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation
     var candidate = Candidate(0u, 0u);
     if at < min(atomicLoad(&counters[launch.source]), launch.source_max) {
         candidate = open[at];
-        let first_code = candidate.row * launch.columns;
-        let tail = tails[terms[candidate.term - launch.first_group * LANES].tail];
         holds = true;
-        for (var nth = 0u; holds && nth < tail.sets; nth++) {
-            holds = set_holds(set_tests[tail.first_set + nth], first_code);
+        let group = groups[candidate.term / LANES - launch.first_group];
+        let lane = candidate.term % LANES;
+        if extractBits(group.tailed, lane, 1u) == 1u {
+            // A group's tails follow one another in the order of their lanes.
+            let before = countOneBits(extractBits(group.tailed, 0u, lane));
+            let tail = tails[group.first_tail - launch.first_tail + before];
+            for (var nth = 0u; holds && nth < tail.sets; nth++) {
+                holds = set_holds(set_tests[tail.first_set + nth], candidate.row * launch.columns);
+            }
         }
     }
     let place = bump(COUNTER_CANDIDATES, u32(holds), local);

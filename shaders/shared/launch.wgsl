@@ -2,8 +2,8 @@
 
 // Invocations in a workgroup, in every kernel but `plan`.
 const WORKGROUP: u32 = 256u;
-// Pairs that a workgroup of `descend` or `verify` takes: sixteen invocations, one a lane, test a pair.
-const WORKGROUP_PAIRS: u32 = 16u;
+// Pairs that a workgroup of `descend` or `verify` takes: thirty-two invocations, one a lane, test a pair.
+const WORKGROUP_PAIRS: u32 = 8u;
 
 // Places in `counters`. Below them stands, for each height, the number of frontier pairs at that height.
 const COUNTER_OPEN: u32 = 14u;
@@ -21,7 +21,8 @@ struct Launch {
     segments: u32,
     first_node: u32,
     first_group: u32,
-    first_block: u32,
+    first_slot: u32,
+    first_tail: u32,
     // Height of the frontier that `seed` fills.
     height: u32,
     // The counter of what this dispatch reads, the length of that buffer, and how many entries a workgroup takes.
@@ -35,8 +36,7 @@ struct Launch {
     candidates_max: u32,
     // Workgroups in a line of the two-dimensional dispatch.
     line: u32,
-    padding0: u32,
-    padding1: u32,
+    padding: u32,
 }
 
 // A node (or, at height 0, a group) that an event row has yet to be tested against.

@@ -1,7 +1,11 @@
 // The one test that everything is built from. Uses the stage's `codes`.
 
-// Whether both slots of a lane hold for the row of codes that starts at `at`. The subtraction wraps.
-fn slots_hold(columns: u32, low: vec2<u32>, span: vec2<u32>, at: u32) -> bool {
-    let code = vec2(codes[at + (columns & 0xffffu)], codes[at + (columns >> 16u)]);
-    return all(code - low <= span);
+// A lane's number in the word that it shares with its neighbour.
+fn of_lane(word: u32, lane: u32) -> u32 {
+    return (word >> (lane % 2u * 16u)) & 0xffffu;
+}
+
+// How far the bucket of a row's code lies above `low`. The row starts at `row`; the subtraction wraps within 16 bits.
+fn bucket_offset(row: u32, column: u32, low: u32) -> u32 {
+    return ((codes[row + column] >> 16u) - low) & 0xffffu;
 }

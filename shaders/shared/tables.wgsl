@@ -1,26 +1,28 @@
 // The match tables as the kernels see them: twins of src/tables/layout.rs, word for word (a test compares the two).
 
-const LANES: u32 = 16u;
+const LANES: u32 = 32u;
+const SLOTS_MAX: u32 = 4u;
 const NONE: u32 = 0xffffffffu;
 
-// Two slots of sixteen lanes. `columns`: the first slot's column, and the second's shifted left by 16.
-struct Block {
-    columns: array<u32, LANES>,
-    low0: array<u32, LANES>,
-    low1: array<u32, LANES>,
-    span0: array<u32, LANES>,
-    span1: array<u32, LANES>,
+// One slot of thirty-two lanes: 16-bit numbers, two in a word, the even lane's in the lower half.
+struct SlotLanes {
+    columns: array<u32, 16>,
+    low: array<u32, 16>,
+    span: array<u32, 16>,
 }
 
-// Sixteen terms: a chain of consecutive blocks.
-struct Group {
-    first_block: u32,
-    blocks: u32,
+struct Node {
+    slots: array<SlotLanes, 2>,
 }
 
-struct Term {
-    rule: u32,
-    tail: u32,
+// A group, and what the host has found out about its lanes: twin of `ResidentGroup` in src/matcher/gpu/pages.rs.
+struct ResidentGroup {
+    slots: array<u32, SLOTS_MAX>,
+    tailed: u32,
+    first_tail: u32,
+    used: u32,
+    at_edges: u32,
+    returned: u32,
 }
 
 struct Tail {
@@ -32,9 +34,9 @@ struct Tail {
 
 struct SetTest {
     column: u32,
-    first_interval: u32,
     intervals: u32,
-    padding: u32,
+    first: u32,
+    high: u32,
 }
 
 struct Segment {
@@ -44,8 +46,8 @@ struct Segment {
     nodes: u32,
     first_group: u32,
     groups: u32,
-    first_block: u32,
-    blocks: u32,
+    first_slot: u32,
+    slots: u32,
 }
 
 struct Partition {

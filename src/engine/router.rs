@@ -309,7 +309,7 @@ mod gpu {
         use crate::engine::router::{Routed, Router};
         use crate::event::{Field, Schema, Type};
         use crate::matcher::gpu::testing::gpu_or_skip;
-        use crate::matcher::plain;
+        use crate::matcher::{Pair, plain};
         use crate::rule::lists::Lists;
         use crate::rule::{Action, Limits, Origin, Rule, Status};
 
@@ -333,9 +333,9 @@ mod gpu {
             Arc::new(Artifact::from_bytes(&compiled.artifact.unwrap()).unwrap())
         }
 
-        fn sorted(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-            candidates.sort_unstable();
-            candidates
+        fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
+            pairs.sort_unstable();
+            pairs
         }
 
         #[test]
@@ -348,10 +348,10 @@ mod gpu {
             let tables = artifact.tables();
             let codes = (0..30 * tables.columns as u32).map(|nth| nth.wrapping_mul(0x9e37_79b9) >> 1).collect();
             let batch = EncodedBatch { rows: 30, columns: tables.columns, codes, partitions: vec![0; 30] };
-            let expected = plain::candidates(&tables, &batch);
+            let expected = sorted(Found::of(&tables, &plain::candidates(&tables, &batch)).rules);
             assert!(!expected.is_empty());
             let ask = |gpu_batches, fallbacks| {
-                assert_eq!(sorted(router.candidates(&batch)), expected);
+                assert_eq!(sorted(router.find(&batch).rules), expected);
                 assert_eq!(router.routed(), Routed { gpu_batches, fallbacks, ..Routed::default() });
             };
             ask(1, 0);

@@ -6,9 +6,9 @@ use bytemuck::{Pod, Zeroable};
 pub const WORKGROUP: u32 = 256;
 
 /// Pairs that a workgroup of `descend` or `verify` takes.
-pub const WORKGROUP_PAIRS: u32 = 16;
+pub const WORKGROUP_PAIRS: u32 = 8;
 
-/// Levels that a segment may have above its groups. Sixteen to the eighth exceeds any number of groups.
+/// Levels that a segment may have above its groups. Thirty-two to the eighth exceeds any number of groups.
 pub const HEIGHT_MAX: u32 = 8;
 
 /// Counters on the device. The first [`HEIGHT_MAX`]` + 1` count the frontier pairs of each height.
@@ -31,7 +31,8 @@ pub struct Launch {
     pub segments: u32,
     pub first_node: u32,
     pub first_group: u32,
-    pub first_block: u32,
+    pub first_slot: u32,
+    pub first_tail: u32,
     pub height: u32,
     pub source: u32,
     pub source_max: u32,
@@ -41,5 +42,5 @@ pub struct Launch {
     pub open_max: u32,
     pub candidates_max: u32,
     pub line: u32,
-    pub padding: [u32; 2],
+    pub padding: u32,
 }

@@ -4,13 +4,43 @@ use super::device::Gpu;
 use super::error::GpuError;
 use super::launch::HEIGHT_MAX;
 use crate::tables::MatchTables;
-use crate::tables::layout::{LANES, Partition, Segment, Term};
-use bytemuck::Pod;
+use crate::tables::layout::{AT_EDGES, Group, LANES, NONE, Node, Partition, SLOTS_MAX, Segment, SlotLanes, Tail};
+use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use wgpu::{Buffer, BufferDescriptor, BufferUsages};
 
 /// Bytes that go to the device at once; each such piece needs as much memory again until the device has it.
 const UPLOAD_BYTES: usize = 64 << 20;
+
+/// A group as the kernels see it, twin of the `ResidentGroup` in shaders/shared/tables.wgsl: [`Group`], and what is known of its lanes, as bits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct ResidentGroup {
+    pub slots: [u32; SLOTS_MAX],
+    pub tailed: u32,
+    pub first_tail: u32,
+    /// Lanes that have a term.
+    pub used: u32,
+    /// Lanes whose tail only tells what the buckets of their slots leave open.
+    pub at_edges: u32,
+    /// Lanes whose rules no kernel may count: the host decides them.
+    pub returned: u32,
+}
+
+impl ResidentGroup {
+    fn new(tables: &MatchTables, group: usize) -> Self {
+        let Group { slots, tailed, first_tail } = tables.groups[group];
+        let bits = |holds: &dyn Fn(usize) -> bool| (0..LANES).fold(0, |bits, lane| bits | u32::from(holds(lane)) << lane);
+        Self {
+            slots,
+            tailed,
+            first_tail,
+            used: bits(&|lane| tables.term_rules[group * LANES + lane] != NONE),
+            at_edges: bits(&|lane| tables.groups[group].tail_ref(lane).is_some_and(|at| tables.tail_refs[at] & AT_EDGES != 0)),
+            returned: 0,
+        }
+    }
+}
 
 /// Where a page lies within the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +48,9 @@ pub struct Extent {
     pub segments: Range<usize>,
     pub nodes: Range<usize>,
     pub groups: Range<usize>,
-    pub blocks: Range<usize>,
+    pub slots: Range<usize>,
+    /// Within the references to tails.
+    pub tails: Range<usize>,
     /// Of its highest segment.
     pub height: u32,
     /// Roots that one row is put on, at most.
@@ -26,37 +58,49 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// With another segment behind it.
-    fn with(&self, segment: &Segment) -> Self {
-        let join = |range: &Range<usize>, first: u32, len: u32| {
-            let (first, end) = (first as usize, first as usize + len as usize);
-            match (len, range.is_empty()) {
-                (0, _) => range.clone(),
-                (_, true) => first..end,
-                (_, false) => range.start.min(first)..range.end.max(end),
-            }
+    /// With another segment behind it, which holds these tails.
+    fn with(&self, segment: &Segment, tails: &Range<usize>) -> Self {
+        let join = |range: &Range<usize>, other: Range<usize>| match (other.is_empty(), range.is_empty()) {
+            (true, _) => range.clone(),
+            (_, true) => other,
+            (_, false) => range.start.min(other.start)..range.end.max(other.end),
         };
+        let run = |first: u32, len: u32| first as usize..first as usize + len as usize;
         Self {
             segments: self.segments.start..self.segments.end + 1,
-            nodes: join(&self.nodes, segment.first_node, segment.nodes),
-            groups: join(&self.groups, segment.first_group, segment.groups),
-            blocks: join(&self.blocks, segment.first_block, segment.blocks),
+            nodes: join(&self.nodes, run(segment.first_node, segment.nodes)),
+            groups: join(&self.groups, run(segment.first_group, segment.groups)),
+            slots: join(&self.slots, run(segment.first_slot, segment.slots)),
+            tails: join(&self.tails, tails.clone()),
             height: self.height.max(segment.height),
             roots_max: 0,
         }
     }
 
     fn starting_at(segment: usize) -> Self {
-        Self { segments: segment..segment, nodes: 0..0, groups: 0..0, blocks: 0..0, height: 0, roots_max: 0 }
+        Self { segments: segment..segment, nodes: 0..0, groups: 0..0, slots: 0..0, tails: 0..0, height: 0, roots_max: 0 }
     }
 
     /// Bytes of its largest array.
     fn binding(&self) -> u64 {
-        let segments = self.segments.len() * size_of::<Segment>();
-        let blocks = self.nodes.len().max(self.blocks.len()) * size_of::<crate::tables::layout::Block>();
-        let terms = self.groups.len() * LANES * size_of::<Term>();
-        segments.max(blocks).max(terms) as u64
+        let bytes = [
+            self.segments.len() * size_of::<Segment>(),
+            self.nodes.len() * size_of::<Node>(),
+            self.groups.len() * size_of::<ResidentGroup>(),
+            self.slots.len() * size_of::<SlotLanes>(),
+            self.tails.len() * size_of::<Tail>(),
+        ];
+        bytes.into_iter().max().unwrap_or(0) as u64
     }
+}
+
+/// Where the tails of a segment's groups stand, if the tables have its groups.
+fn tails_of(tables: &MatchTables, segment: &Segment) -> Option<Range<usize>> {
+    let first = segment.first_group as usize;
+    let groups = tables.groups.get(first..first + segment.groups as usize)?;
+    let tailed = groups.iter().filter(|group| group.tailed != 0);
+    let ends = tailed.map(|group| (group.first_tail as usize, group.first_tail as usize + group.tailed.count_ones() as usize));
+    Some(ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).map_or(0..0, |(start, end)| start..end))
 }
 
 /// Cuts the tables into pages whose every array has `binding_max` bytes at most.
@@ -68,19 +112,22 @@ pub fn plan(tables: &MatchTables, binding_max: u64) -> Result<Vec<Extent>, GpuEr
         if segment.height > HEIGHT_MAX {
             return Err(GpuError::Tables("a segment is too high"));
         }
-        let mut wider = page.with(segment);
+        let outside = || GpuError::Tables("a segment lies outside the tables");
+        let tails = tails_of(tables, segment).ok_or_else(outside)?;
+        let mut wider = page.with(segment, &tails);
         if wider.binding() > binding_max && !page.segments.is_empty() {
             pages.push(page);
-            wider = Extent::starting_at(nth).with(segment);
+            wider = Extent::starting_at(nth).with(segment, &tails);
         }
         if wider.binding() > binding_max {
             return Err(GpuError::TooLarge { what: "a segment of the match tables is", bytes: wider.binding(), limit: binding_max });
         }
         if !inside(&wider.nodes, tables.nodes.len().min(tables.node_children.len()))
-            || !inside(&wider.groups, tables.groups.len().min(tables.terms.len() / LANES))
-            || !inside(&wider.blocks, tables.leaf_blocks.len())
+            || !inside(&wider.groups, tables.groups.len().min(tables.term_rules.len() / LANES))
+            || !inside(&wider.slots, tables.leaf_slots.len())
+            || !inside(&wider.tails, tables.tail_refs.len())
         {
-            return Err(GpuError::Tables("a segment lies outside the tables"));
+            return Err(outside());
         }
         page = wider;
     }
@@ -111,8 +158,9 @@ pub struct Page {
     pub nodes: Buffer,
     pub node_children: Buffer,
     pub groups: Buffer,
-    pub leaf_blocks: Buffer,
-    pub terms: Buffer,
+    pub leaf_slots: Buffer,
+    /// A tail for each reference to one.
+    pub tails: Buffer,
 }
 
 /// The tables on the device: all the pages, and what they share.
@@ -122,7 +170,7 @@ pub struct Resident {
     pub partition_count: usize,
     pub pages: Vec<Page>,
     pub partitions: Buffer,
-    pub tails: Buffer,
+    pub steps: Buffer,
     pub set_tests: Buffer,
     pub intervals: Buffer,
     /// Bytes on the device.
@@ -134,7 +182,7 @@ impl Resident {
     pub fn upload(gpu: &Gpu, tables: &MatchTables, binding_max: u64) -> Result<Self, GpuError> {
         for (what, bytes) in [
             ("the partition table is", size_of_val(tables.partitions)),
-            ("the tails are", size_of_val(tables.tails)),
+            ("the columns are", size_of_val(tables.steps)),
             ("the list memberships are", size_of_val(tables.set_tests)),
             ("the lists' intervals are", size_of_val(tables.intervals)),
         ] {
@@ -146,14 +194,17 @@ impl Resident {
         gpu.guard(|| {
             let mut pages = Vec::with_capacity(extents.len());
             for extent in extents {
-                let groups = &extent.groups;
+                let groups: Vec<ResidentGroup> = extent.groups.clone().map(|group| ResidentGroup::new(tables, group)).collect();
+                let tail = |tail: &u32| tables.tails.get((tail & !AT_EDGES) as usize).copied();
+                let tails: Option<Vec<Tail>> = tables.tail_refs[extent.tails.clone()].iter().map(tail).collect();
+                let tails = tails.ok_or(GpuError::Tables("a tail is missing"))?;
                 pages.push(Page {
                     segments: upload(gpu, "segments", &tables.segments[extent.segments.clone()])?,
                     nodes: upload(gpu, "nodes", &tables.nodes[extent.nodes.clone()])?,
                     node_children: upload(gpu, "node_children", &tables.node_children[extent.nodes.clone()])?,
-                    groups: upload(gpu, "groups", &tables.groups[groups.clone()])?,
-                    leaf_blocks: upload(gpu, "leaf_blocks", &tables.leaf_blocks[extent.blocks.clone()])?,
-                    terms: upload(gpu, "terms", &tables.terms[groups.start * LANES..groups.end * LANES])?,
+                    groups: upload(gpu, "groups", &groups)?,
+                    leaf_slots: upload(gpu, "leaf_slots", &tables.leaf_slots[extent.slots.clone()])?,
+                    tails: upload(gpu, "tails", &tails)?,
                     extent,
                 });
             }
@@ -162,14 +213,14 @@ impl Resident {
                 partition_count: tables.partitions.len(),
                 pages,
                 partitions: upload(gpu, "partitions", tables.partitions)?,
-                tails: upload(gpu, "tails", tables.tails)?,
+                steps: upload(gpu, "steps", tables.steps)?,
                 set_tests: upload(gpu, "set_tests", tables.set_tests)?,
                 intervals: upload(gpu, "intervals", tables.intervals)?,
                 bytes: 0,
             };
-            let common = [&resident.partitions, &resident.tails, &resident.set_tests, &resident.intervals];
+            let common = [&resident.partitions, &resident.steps, &resident.set_tests, &resident.intervals];
             let paged = resident.pages.iter().flat_map(|page| {
-                [&page.segments, &page.nodes, &page.node_children, &page.groups, &page.leaf_blocks, &page.terms].into_iter()
+                [&page.segments, &page.nodes, &page.node_children, &page.groups, &page.leaf_slots, &page.tails].into_iter()
             });
             resident.bytes = common.into_iter().chain(paged).map(Buffer::size).sum();
             Ok(resident)

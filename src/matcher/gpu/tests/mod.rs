@@ -55,7 +55,7 @@ fn a_thousand_rows_agree() {
 fn all_heights_and_all_columns() {
     let Some(gpu) = gpu_or_skip("all_heights_and_all_columns") else { return };
     let random = &mut Random::new(5);
-    // The highest column that a block can name.
+    // The highest column that a slot can name.
     let mut tables = Tables::random(random, 65_536, 2, 2);
     tables.partitions[1].segments += 1;
     tables.segment_of(random, 5, 3);
@@ -76,6 +76,7 @@ fn empty_tables_have_no_candidates() {
     tables.tails = vec![crate::tables::layout::Tail { first_set: 0, sets: 0, residual: 0, padding: 0 }];
     (tables.set_tests, tables.intervals) = (Vec::new(), Vec::new());
     tables.segment_of(random, 0, 1);
+    tables.tail_refs.fill(0);
     tables.partitions[0].segments = 1;
     let mut matcher = GpuMatcher::new(gpu, &tables.borrowed()).unwrap();
     assert!(check(&mut matcher, &tables, &batch(random, &tables, 200)) > 0);
@@ -86,7 +87,7 @@ fn small_bindings_page_the_tables_and_split_the_rows() {
     let Some(gpu) = gpu_or_skip("small_bindings_page_the_tables_and_split_the_rows") else { return };
     let random = &mut Random::new(11);
     let tables = Tables::random(random, 40, 4, 4);
-    let one = |segment: &crate::tables::layout::Segment| u64::from(segment.blocks.max(segment.nodes)) * 320;
+    let one = |segment: &crate::tables::layout::Segment| u64::from(segment.slots.max(2 * segment.nodes)) * 192;
     let binding_max = tables.segments.iter().map(one).max().unwrap();
     let options = GpuOptions { binding_max, ..GpuOptions::default() };
     let mut matcher = GpuMatcher::with_options(gpu, &tables.borrowed(), options).unwrap();
@@ -175,16 +176,26 @@ fn faults_in_the_shaders_are_noticed() {
     let batch = batch(random, &tables, 120);
     let expected = plain::candidates(&tables.borrowed(), &batch);
     let faults = [
-        ("descend", "low <= span", "low < span"),
-        ("verify", "low <= span", "low < span"),
-        ("verify", "passes && block < end", "passes && block < min(end, first + 1u)"),
-        ("verify", "term.rule != NONE", "true"),
+        ("descend", "low) <= span", "low) < span"),
+        ("descend", "columns[lane / 2u], lane)", "columns[lane / 2u], lane ^ 1u)"),
+        ("verify", "offset <= span", "offset < span"),
+        ("verify", "nth < SLOTS_MAX", "nth < SLOTS_MAX - 1u"),
+        ("verify", "passes = extractBits(groups[group].used, lane, 1u) == 1u", "passes = true"),
+        ("verify", "offset == 0u || offset == span", "offset == 0u"),
+        ("verify", "offset == 0u || offset == span", "offset == span"),
+        ("verify", "at_edge = !is_exact(column)", "at_edge = is_exact(column)"),
+        ("verify", ">> 16u) - low", ">> 15u) - low"),
         ("settle", "code <= intervals", "code < intervals"),
+        ("settle", "code <= test.high", "code < test.high"),
+        ("settle", "0u, lane))", "0u, lane + 1u))"),
         ("seed", "tenant != 0u", "tenant > launch.partitions"),
         ("plan", "needed + launch.line - 1u", "needed"),
     ];
     for (stage, from, to) in faults {
-        let edit = |name: &str, source: &str| if name == stage { source.replace(from, to) } else { source.to_owned() };
+        let edit = |name: &str, source: &str| {
+            assert!(name != stage || source.contains(from), "the shader `{stage}` does not say `{from}`");
+            if name == stage { source.replace(from, to) } else { source.to_owned() }
+        };
         let gpu = Arc::new(Gpu::with_edited_shaders(&edit).unwrap());
         let mut matcher = GpuMatcher::new(gpu, &tables.borrowed()).unwrap();
         let found = sorted(matcher.candidates(&batch).unwrap());
@@ -266,14 +277,14 @@ fn pages_are_as_long_as_bindings_allow() {
     let whole = pages::plan(&borrowed, u64::MAX).unwrap();
     assert_eq!(whole.len(), 1);
     assert_eq!((whole[0].groups.clone(), whole[0].nodes.clone()), (0..tables.groups.len(), 0..tables.nodes.len()));
-    let binding_max = 320 * 160;
+    let binding_max = 192 * 160;
     let paged = pages::plan(&borrowed, binding_max).unwrap();
     assert!(paged.len() > 2);
     let mut segment = 0;
     for page in &paged {
         assert_eq!(page.segments.start, segment);
         segment = page.segments.end;
-        assert!(page.blocks.len() <= 160 && page.groups.len() * 128 <= binding_max as usize);
+        assert!(page.slots.len() <= 160 && page.nodes.len() <= 80 && page.groups.len() * 36 <= binding_max as usize);
         assert!(page.roots_max <= page.segments.len() as u64);
     }
     assert_eq!(segment, tables.segments.len());

@@ -2,9 +2,10 @@
 
 use crate::matcher::gpu::flight::ENTRY_BYTES;
 use crate::matcher::gpu::launch::{self, Launch};
+use crate::matcher::gpu::pages::ResidentGroup;
 use crate::matcher::gpu::stages::{Access, DESCEND, PLAN, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, VERIFY};
 use crate::tables::Candidate;
-use crate::tables::layout::{self, Block, Group, Partition, Segment, SetTest, Tail, Term};
+use crate::tables::layout::{self, Node, Partition, Segment, SetTest, SlotLanes, Tail};
 use std::mem::offset_of;
 use std::path::Path;
 use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -99,12 +100,9 @@ fn every_file_belongs_to_a_stage() {
 
 /// Says where a shader's struct differs from its twin.
 macro_rules! differs {
-    ($module:expr, $type:ident { $($field:ident $(as $alias:literal)? $(+ $more:expr)?),* $(,)? }) => {{
+    ($module:expr, $type:ident { $($field:ident),* $(,)? }) => {{
         let expected: Vec<(String, usize)> = vec![$({
-            #[allow(unused_mut, unused_assignments)]
-            let mut name = stringify!($field);
-            $(name = $alias;)?
-            (name.to_owned(), offset_of!($type, $field) $(+ $more)?)
+            (stringify!($field).to_owned(), offset_of!($type, $field))
         }),*];
         match structure($module, stringify!($type)) {
             None => Some(format!("{} is not declared", stringify!($type))),
@@ -115,26 +113,44 @@ macro_rules! differs {
 }
 
 fn differences(module: &Module) -> Vec<String> {
-    let lows = size_of::<[u32; layout::LANES]>();
     let structs = [
-        differs!(module, Block {
-            columns, low as "low0", low as "low1" + lows, span as "span0", span as "span1" + lows,
-        }),
-        differs!(module, Group { first_block, blocks }),
-        differs!(module, Term { rule, tail }),
+        differs!(module, SlotLanes { columns, low, span }),
+        differs!(module, Node { slots }),
+        differs!(module, ResidentGroup { slots, tailed, first_tail, used, at_edges, returned }),
         differs!(module, Tail { first_set, sets, residual, padding }),
-        differs!(module, SetTest { column, first_interval, intervals, padding }),
-        differs!(module, Segment { root, height, first_node, nodes, first_group, groups, first_block, blocks }),
+        differs!(module, SetTest { column, intervals, first, high }),
+        differs!(module, Segment { root, height, first_node, nodes, first_group, groups, first_slot, slots }),
         differs!(module, Partition { first_segment, segments }),
         differs!(module, Candidate { row, term }),
-        differs!(module, Launch {
-            rows, first_row, columns, partitions, first_segment, segments, first_node, first_group, first_block, height, source,
-            source_max, workgroup_entries, sink, sink_max, open_max, candidates_max, line, padding as "padding0",
-            padding as "padding1" + 4,
-        }),
+        differs!(
+            module,
+            Launch {
+                rows,
+                first_row,
+                columns,
+                partitions,
+                first_segment,
+                segments,
+                first_node,
+                first_group,
+                first_slot,
+                first_tail,
+                height,
+                source,
+                source_max,
+                workgroup_entries,
+                sink,
+                sink_max,
+                open_max,
+                candidates_max,
+                line,
+                padding,
+            }
+        ),
     ];
     let constants = [
         ("LANES", layout::LANES as u32),
+        ("SLOTS_MAX", layout::SLOTS_MAX as u32),
         ("NONE", layout::NONE),
         ("WORKGROUP", launch::WORKGROUP),
         ("WORKGROUP_PAIRS", launch::WORKGROUP_PAIRS),
@@ -161,8 +177,8 @@ fn shared_declarations_are_twins() {
 #[test]
 fn a_twin_that_differs_is_noticed() {
     for (from, to, expected) in [
-        ("LANES: u32 = 16u", "LANES: u32 = 8u", "LANES"),
-        ("    first_block: u32,\n    blocks: u32,\n}", "    blocks: u32,\n    first_block: u32,\n}", "first_block"),
+        ("LANES: u32 = 32u", "LANES: u32 = 8u", "LANES"),
+        ("    first_slot: u32,\n    slots: u32,\n}", "    slots: u32,\n    first_slot: u32,\n}", "first_slot"),
         ("COUNTER_OPEN: u32 = 14u", "COUNTER_OPEN: u32 = 13u", "COUNTER_OPEN"),
     ] {
         let faulty = PLAN.wgsl.replace(from, to);
