@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn live_rules_decide_and_shadow_rules_are_only_reported() {
-        let records = [record(1500, 1, LIVE), record(-500, 3, LIVE), record(9000, 3, SHADOW), record(i64::MAX, 0, LIVE), record(-1500, 0, LIVE)];
+        let records =
+            [record(1500, 1, LIVE), record(-500, 3, LIVE), record(9000, 3, SHADOW), record(i64::MAX, 0, LIVE), record(-1500, 0, LIVE)];
         let hits = Hits { offsets: vec![0, 3, 3, 4, 6, 9], rules: [0, 1, 2, 2, 0, 3, 0, 3, 4].map(RuleId).to_vec() };
         let decisions = decide(&hits, &records);
         assert_eq!(decisions.scores, [1000, 0, 0, i64::MAX, i64::MAX], "a sum that leaves 64 bits on the way comes back");

@@ -181,7 +181,9 @@ fn encode_column(values: &ArrayRef, index: &Index, thresholds: ThresholdKeys, st
             let distinct = texts.values().as_string::<i32>();
             let find = |text: &str| match table {
                 // Where only equality matters, a text that equals none may have any place in between.
-                Some(table) => table.find(offsets, bytes, text).map_or(Place::BELOW_ALL, |at| Place { after: at + 1, equal: true }).code(step),
+                Some(table) => {
+                    table.find(offsets, bytes, text).map_or(Place::BELOW_ALL, |at| Place { after: at + 1, equal: true }).code(step)
+                }
                 None => text_place(offsets, bytes, text).code(step),
             };
             let keys = texts.keys().as_primitive::<Int32Type>();

@@ -10,8 +10,8 @@ pub mod gpu;
 pub mod plain;
 
 use crate::tables::layout::NONE;
-use bytemuck::{Pod, Zeroable};
 use crate::tables::{Candidate, MatchTables};
+use bytemuck::{Pod, Zeroable};
 
 /// A row and something of it.
 #[repr(C)]

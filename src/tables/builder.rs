@@ -1,8 +1,8 @@
 //! From terms to tables: thresholds are ranked, slots ordered and sorted, summaries built over them.
 
 use super::layout::{
-    AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, NONE, NULL_CODE, Node, Partition, SEGMENT_GROUPS_MAX, SLOTS_MAX, Segment, SetTest, SlotLanes, Tail,
-    bucket, is_exact,
+    AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, NONE, NULL_CODE, Node, Partition, SEGMENT_GROUPS_MAX, SLOTS_MAX, Segment, SetTest,
+    SlotLanes, Tail, bucket, is_exact,
 };
 use crate::event::key::Key;
 use crate::event::set::{Interval, Place, Set, Side};

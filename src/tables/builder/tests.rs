@@ -297,7 +297,8 @@ fn neighbouring_groups_share_the_slots_they_have_in_common() {
 
 #[test]
 fn the_number_of_threads_does_not_change_the_tables() {
-    let terms: Terms = (0..3000).map(|nth| ((nth % 3) as u32, vec![(0, Set::of(vec![point(nth % 50)])), (1, Set::of(vec![point(nth)]))])).collect();
+    let terms: Terms =
+        (0..3000).map(|nth| ((nth % 3) as u32, vec![(0, Set::of(vec![point(nth % 50)])), (1, Set::of(vec![point(nth)]))])).collect();
     let build = |threads| {
         let mut builder = TableBuilder::default();
         for (rule, (partition, members)) in terms.iter().enumerate() {
