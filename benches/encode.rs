@@ -1,23 +1,21 @@
 //! Events to codes, against the thresholds of 100,000 rules.
 
-mod workload;
-
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dynamic_cep::encode::Encoder;
 use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::tables::Artifact;
+use dynamic_cep::workload::{Generator, Workload, compiled, rules};
 use std::sync::Arc;
-use workload::{Generator, Workload, compiled, rules, schema};
 
 const RULES: usize = 100_000;
 const EVENTS: usize = 8192;
 
 fn encode(criterion: &mut Criterion) {
-    let schema = schema();
     let mut group = criterion.benchmark_group("encode");
     group.sample_size(20).throughput(Throughput::Elements(EVENTS as u64));
     for workload in Workload::ALL {
-        let bytes = compiled(rules(workload, RULES).into_iter(), &schema, 2);
+        let schema = workload.schema();
+        let bytes = compiled(rules(workload, RULES).into_iter(), &schema, 2).expect("sound rules");
         let encoder = Encoder::new(Arc::new(Artifact::from_bytes(&bytes).expect("an artifact")));
         let batch = Generator::events(workload).event_batch(&schema, EVENTS);
         let encoded = encoder.encode(&batch, &mut Cache::default());

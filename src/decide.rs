@@ -26,29 +26,45 @@ pub struct Decisions {
 pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
     let rows = hits.rows();
     let mut decisions = Decisions { scores: Vec::with_capacity(rows), actions: Vec::with_capacity(rows), ..Decisions::default() };
+    decisions.rules.rules.reserve(hits.rules.len());
     decisions.rules.offsets.push(0);
     decisions.shadow_rules.offsets.push(0);
     for row in 0..rows {
-        let mut score = 0_i128;
-        let mut action = 0;
-        for &rule in hits.row(row) {
+        let rules = hits.row(row);
+        let (mut score, mut overflows, mut action, mut all_live) = (0_i64, false, 0, true);
+        for &rule in rules {
             let record = &records[rule.index()];
-            match record.status {
-                LIVE => {
-                    score += i128::from(record.score);
-                    action = action.max(record.action);
-                    decisions.rules.rules.push(rule);
-                }
-                SHADOW => decisions.shadow_rules.rules.push(rule),
-                _ => {}
+            if record.status == LIVE {
+                let (sum, overflow) = score.overflowing_add(record.score);
+                (score, overflows) = (sum, overflows | overflow);
+                action = action.max(record.action);
+            } else {
+                all_live = false;
             }
         }
-        decisions.scores.push(i64::try_from(score).unwrap_or(if score < 0 { i64::MIN } else { i64::MAX }));
+        if overflows {
+            score = saturated(rules, records);
+        }
+        if all_live {
+            decisions.rules.rules.extend_from_slice(rules);
+        } else {
+            let with = |status| rules.iter().copied().filter(move |rule| records[rule.index()].status == status);
+            decisions.rules.rules.extend(with(LIVE));
+            decisions.shadow_rules.rules.extend(with(SHADOW));
+        }
+        decisions.scores.push(score);
         decisions.actions.push(action);
         decisions.rules.offsets.push(decisions.rules.rules.len() as u32);
         decisions.shadow_rules.offsets.push(decisions.shadow_rules.rules.len() as u32);
     }
     decisions
+}
+
+/// The sum of scores that leaves 64 bits somewhere on the way, and perhaps at the end.
+fn saturated(rules: &[RuleId], records: &[RuleRecord]) -> i64 {
+    let live = rules.iter().map(|rule| &records[rule.index()]).filter(|record| record.status == LIVE);
+    let score: i128 = live.map(|record| i128::from(record.score)).sum();
+    i64::try_from(score).unwrap_or(if score < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// The hits of each rule, shadow rules included.
@@ -67,16 +83,17 @@ mod tests {
 
     #[test]
     fn live_rules_decide_and_shadow_rules_are_only_reported() {
-        let records = [record(1500, 1, LIVE), record(-500, 3, LIVE), record(9000, 3, SHADOW), record(i64::MAX, 0, LIVE)];
-        let hits = Hits { offsets: vec![0, 3, 3, 4, 6], rules: [0, 1, 2, 2, 0, 3].map(RuleId).to_vec() };
+        let records =
+            [record(1500, 1, LIVE), record(-500, 3, LIVE), record(9000, 3, SHADOW), record(i64::MAX, 0, LIVE), record(-1500, 0, LIVE)];
+        let hits = Hits { offsets: vec![0, 3, 3, 4, 6, 9], rules: [0, 1, 2, 2, 0, 3, 0, 3, 4].map(RuleId).to_vec() };
         let decisions = decide(&hits, &records);
-        assert_eq!(decisions.scores, [1000, 0, 0, i64::MAX]);
-        assert_eq!(decisions.actions, [3, 0, 0, 1], "the strongest wins, and allow never hides it");
+        assert_eq!(decisions.scores, [1000, 0, 0, i64::MAX, i64::MAX], "a sum that leaves 64 bits on the way comes back");
+        assert_eq!(decisions.actions, [3, 0, 0, 1, 1], "the strongest wins, and allow never hides it");
         assert_eq!(decisions.rules.row(0), [RuleId(0), RuleId(1)]);
         assert_eq!(decisions.shadow_rules.row(0), [RuleId(2)]);
         assert_eq!(decisions.rules.row(2), []);
-        let mut counts = [0; 4];
+        let mut counts = [0; 5];
         count(&hits, &mut counts);
-        assert_eq!(counts, [2, 1, 2, 1]);
+        assert_eq!(counts, [3, 1, 2, 2, 1]);
     }
 }

@@ -50,7 +50,8 @@
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables` |
+//! | `workload` | `codec`, `compile`, `event`, `flow`, `rule` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -63,7 +64,7 @@
 //!
 //! # Modules
 //!
-//! In groups that are best read one after the other: what everything is made of, the rule path, the judge, the data path, the edges.
+//! In groups that are best read one after the other: what everything is made of, the rule path, the judge, the data path, the edges, and what it is measured with.
 
 // What everything is made of.
 pub mod event;
@@ -90,3 +91,6 @@ pub mod matcher;
 pub mod codec;
 pub mod command;
 pub mod connector;
+
+// What all of it is measured with.
+pub mod workload;

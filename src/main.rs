@@ -3,7 +3,7 @@
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use dynamic_cep::command::matching::{self, Backend, Emit, Options, Progress, all_cores};
-use dynamic_cep::command::{Failure, compile, devices, explain, inspect, report};
+use dynamic_cep::command::{Failure, bench, compile, devices, explain, inspect, report};
 use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
@@ -105,6 +105,11 @@ enum Command {
     },
     /// Show what this machine can match on, and what `auto` would choose
     Devices,
+    /// Time every back end on a generated workload, after their answers have been compared
+    Bench {
+        #[command(flatten)]
+        options: bench::Options,
+    },
 }
 
 #[derive(clap::Args)]
@@ -212,6 +217,14 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Inspect { artifact, rule } => print(|out| inspect::inspect(&artifact, rule.as_deref(), out))?,
         Command::Devices => print(|out| devices::devices(out))?,
+        Command::Bench { options } => {
+            let terminal = Terminal::new();
+            let mut figures = Vec::new();
+            let benched = bench::bench(&options, &mut figures, &mut |step| terminal.bar.set_message(step.to_owned()));
+            terminal.bar.finish_and_clear();
+            benched?;
+            print(|out| Ok(out.write_all(&figures)?))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

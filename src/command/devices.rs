@@ -45,7 +45,7 @@ pub fn devices(out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// The widest instruction set that the CPU matcher uses here.
-fn instruction_set() -> &'static str {
+pub(super) fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {

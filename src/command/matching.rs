@@ -16,6 +16,7 @@ use crate::reference::Reference;
 use crate::rule::Diagnostic;
 use crate::tables::Artifact;
 use crate::tables::artifact::ACTIONS;
+use crate::tables::layout::NONE;
 use arrow::array::{Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
@@ -283,6 +284,7 @@ impl Matcher {
         for writer in [writer, rejects].into_iter().flatten() {
             writer.finish()?;
         }
+        summary.sum_outcomes();
         (summary.times.read, summary.times.write) = (read, write);
         summary.wall = wall.elapsed();
         if let Engine::Tables(router) = &self.engine {
@@ -487,12 +489,6 @@ impl Summary {
         self.hits += done.hits.rules.len() as u64;
         decide::count(&done.hits, &mut self.counts);
         done.decisions.actions.iter().for_each(|action| self.actions[usize::from(*action)] += 1);
-        for rule in &done.decisions.rules.rules {
-            let record = self.artifact.rule(*rule);
-            if record.outcome != crate::tables::layout::NONE {
-                *self.outcomes.entry(self.artifact.name(record.outcome).to_owned()).or_default() += i128::from(record.score);
-            }
-        }
         if let Some(labels) = &mut self.labels {
             labels.take(&done.labels, &done.decisions, &done.hits);
         }
@@ -501,6 +497,18 @@ impl Summary {
         self.times.decide += done.times.decide + done.times.write;
         progress.rows(self.rows, done.bytes_read, total);
         Ok(())
+    }
+}
+
+impl Summary {
+    /// What the live rules of each outcome add up to: every hit of a rule counts its score once.
+    fn sum_outcomes(&mut self) {
+        for (record, count) in self.artifact.rules().iter().zip(&self.counts) {
+            if record.outcome != NONE && record.status == decide::LIVE && *count > 0 {
+                let outcome = self.artifact.name(record.outcome).to_owned();
+                *self.outcomes.entry(outcome).or_default() += i128::from(record.score) * i128::from(*count);
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the command line does, one file a command. Commands write to the writers they are given; `main` alone prints and exits.
 
+pub mod bench;
 pub mod compile;
 pub mod devices;
 pub mod explain;

@@ -619,3 +619,39 @@ fn hostile_files_give_diagnostics() {
         }
     }
 }
+
+#[test]
+fn bench_gives_the_figures_of_each_back_end_once_their_answers_agree() {
+    let scratch = Scratch::new();
+    let small = ["bench", "--rules", "500", "--events", "600", "--runs", "1", "--backend", "cpu", "--backend", "reference"];
+    let further = ["--workload", "f2", "--json", "--csv", "figures.csv", "--chart", "figures.svg"];
+    let figures = lines(&scratch.succeed(&with(&small, &further)));
+    let named: Vec<&Value> = figures.iter().map(|line| &line["backend"]).collect();
+    assert_eq!(named, [&json!("cpu"), &json!("reference")]);
+    assert_eq!(figures[0]["hash"], figures[1]["hash"], "so few events that both saw them all");
+    for line in &figures {
+        assert_eq!((&line["workload"], &line["rules"], &line["events"]), (&json!("F2"), &json!(500), &json!(600)));
+        for rate in [
+            "match_events_per_s",
+            "decisions_events_per_s",
+            "match_ns_per_event",
+            "batch_p99_us",
+            "event_p99_us",
+            "build_s",
+            "bytes_per_rule",
+        ] {
+            assert!(line[rate].as_f64().is_some_and(|rate| rate > 0.0), "{rate}: {line}");
+        }
+    }
+    assert!(figures[0]["encode_events_per_s"].is_number() && figures[1]["encode_events_per_s"].is_null());
+    assert_eq!(scratch.read("figures.csv").lines().count(), 3);
+    assert!(scratch.read("figures.svg").starts_with("<svg"));
+
+    let data = project("benches/data");
+    let filter = scratch.succeed(&["bench", "--workload", "W4", "--data", &data.to_string_lossy(), "--backend", "cpu", "--runs", "1"]);
+    assert!(filter.starts_with("W4: 9774 rules, 10000 events") && filter.contains("known to be right"), "{filter}");
+    let told = scratch.fail(&["bench", "--workload", "W4"]);
+    assert!(told.contains("rules.parquet") && told.contains("--data"), "{told}");
+    assert_eq!(scratch.run(&["bench", "--workload", "W9"]).status, 2);
+    assert_eq!(scratch.run(&["bench", "--rules", "0"]).status, 2);
+}

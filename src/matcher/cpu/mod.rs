@@ -28,8 +28,17 @@ use sink::{CandidateSink, HitSink, Sink};
 /// When the codes are not those of the tables' columns.
 #[must_use]
 pub fn rules(tables: &MatchTables, batch: &EncodedBatch, which: Visit) -> Found {
+    rules_by(Isa::best(), tables, batch, which)
+}
+
+/// The same by a given instruction set: benches compare them.
+///
+/// # Panics
+/// As [`rules`], and when this machine lacks the instruction set.
+#[must_use]
+pub fn rules_by(isa: Isa, tables: &MatchTables, batch: &EncodedBatch, which: Visit) -> Found {
     let mut sink = HitSink::default();
-    run(Isa::best(), tables, batch, which, &mut sink);
+    run(isa, tables, batch, which, &mut sink);
     sink.0
 }
 
