@@ -24,6 +24,12 @@ pub struct Decisions {
 /// Decides every row of `hits`. A sum of scores does not depend on the order of the rules, except where it leaves 64 bits, and there it is taken in 128.
 #[must_use]
 pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
+    decide_with(hits, |rule| &records[rule.index()])
+}
+
+/// The same where the records do not lie in one run.
+#[must_use]
+pub fn decide_with<'a>(hits: &Hits, record: impl Fn(RuleId) -> &'a RuleRecord) -> Decisions {
     let rows = hits.rows();
     let mut decisions = Decisions { scores: Vec::with_capacity(rows), actions: Vec::with_capacity(rows), ..Decisions::default() };
     decisions.rules.offsets.push(0);
@@ -32,7 +38,7 @@ pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
         let mut score = 0_i128;
         let mut action = 0;
         for &rule in hits.row(row) {
-            let record = &records[rule.index()];
+            let record = record(rule);
             match record.status {
                 LIVE => {
                     score += i128::from(record.score);

@@ -48,6 +48,7 @@
 //! | `matcher` | `flow`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `decide` | `flow`, `id`, `tables` |
+//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables` |
@@ -85,6 +86,9 @@ pub mod decide;
 pub mod encode;
 pub mod engine;
 pub mod matcher;
+
+// Both paths: rules that change while they are in service.
+pub mod live;
 
 // The edges.
 pub mod codec;
