@@ -201,7 +201,7 @@ impl Shared {
         done
     }
 
-    fn compact_from(&self, before: &Snapshot) -> Result<bool, String> {
+    pub(super) fn compact_from(&self, before: &Snapshot) -> Result<bool, String> {
         let base = Arc::new(compiled(self, &before.parts, &[], self.settings.choice)?);
         let tenants = Arc::new(Tenants::of(&base));
         let mut inputs = Inputs { parts: before.parts.clone(), loose: Vec::new() };

@@ -68,7 +68,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { choice: Choice::Auto, history: 32, loose: 32, compact_share: 0.125, compact_min: 8192, threads: 1, background: true }
+        Self { choice: Choice::Auto, history: 32, loose: 16, compact_share: 0.125, compact_min: 8192, threads: 1, background: true }
     }
 }
 

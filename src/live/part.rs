@@ -1,6 +1,6 @@
 //! What a snapshot is made of: parts, which are rules compiled together, and loose rules, which are evaluated as they are until a part takes them in.
 
-use crate::compile::{Context, compile};
+use crate::compile::{Context, recompile};
 use crate::engine::Generation;
 use crate::engine::router::{Choice, Router};
 use crate::event::EventBatch;
@@ -40,7 +40,7 @@ impl Part {
     /// Compiles rules that were checked before, ascending by rank.
     pub fn compile(rules: impl Iterator<Item = (Rank, Rule)>, context: &Context, choice: Choice) -> Result<Self, String> {
         let mut ranks = Vec::new();
-        let compiled = compile(rules.map(|(rank, rule)| (ranks.push(rank), rule).1), context);
+        let compiled = recompile(rules.map(|(rank, rule)| (ranks.push(rank), rule).1), context);
         let Some(bytes) = compiled.artifact else {
             let error = compiled.diagnostics.iter().find(|diagnostic| diagnostic.is_error()).map(Diagnostic::to_string);
             return Err(format!("rules that are in service do not compile: {}", error.unwrap_or_default()));
