@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn a_change_copies_one_chunk() {
         let mut dead = Dead::default();
-        [1, 100_000].map(|number| dead.insert(RuleId(number)));
+        dead.insert(RuleId(1));
+        dead.insert(RuleId(100_000));
         let before = dead.clone();
         dead.insert(RuleId(2));
         let shared = |chunk: usize| match (&dead.chunks[chunk], &before.chunks[chunk]) {

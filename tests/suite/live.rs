@@ -116,7 +116,7 @@ impl Changes<'_> {
 /// Applies a batch of changes to both; says whether it could be applied.
 fn change(engine: &LiveEngine, model: &mut Model, changes: &[Change]) -> bool {
     let mut changed = model.clone();
-    let possible = changes.iter().fold(true, |possible, change| changed.change(change) && possible);
+    let possible = changes.iter().filter(|change| !changed.change(change)).count() == 0;
     let before = engine.snapshot();
     match engine.apply(changes) {
         Ok(snapshot) => {
