@@ -46,10 +46,10 @@ fn rules() -> Vec<Rule> {
 
 /// Every number beside every tenant, and tenants that only rules added later know. Few enough of those that they are cut out for parts that have no others.
 fn events() -> EventBatch {
-    let tenants = [None, Some("a"), Some("b"), Some("c"), Some("d"), Some("a"), Some("a"), Some("b")];
-    let numbers: ArrayRef = Arc::new((0..160).map(|row| Some(row / 8)).collect::<Int64Array>());
-    let names: ArrayRef = Arc::new((0..160).map(|row| tenants[row % 8]).collect::<DictionaryArray<Int32Type>>());
-    EventBatch::new(&schema(), 0, 160, vec![Some(numbers), Some(names)])
+    let tenants = [None, Some("a"), Some("b"), Some("c"), Some("d"), Some("a"), Some("a"), Some("b"), Some("b"), Some("b")];
+    let numbers: ArrayRef = Arc::new((0..200).map(|row| Some(row / 10)).collect::<Int64Array>());
+    let names: ArrayRef = Arc::new((0..200).map(|row| tenants[row % 10]).collect::<DictionaryArray<Int32Type>>());
+    EventBatch::new(&schema(), 0, 200, vec![Some(numbers), Some(names)])
 }
 
 fn artifact(rules: &[Rule]) -> Arc<Artifact> {
