@@ -555,6 +555,10 @@ impl<'a> Merger<'a> {
         writer.add(Section::LeafSlots, &built.leaf_slots);
         writer.add(Section::TermRules, &built.term_rules);
         writer.add(Section::TailRefs, &built.tail_refs);
+        writer.add(Section::NodeBitmaps, &built.node_bitmaps);
+        writer.add(Section::BitmapTiles, &built.bitmap_tiles);
+        writer.add(Section::BitmapColumns, &built.bitmap_columns);
+        writer.add(Section::Bitmaps, &built.bitmaps);
         writer.add(Section::Tails, &built.tails);
         writer.add(Section::SetTests, &built.set_tests);
         writer.add(Section::Intervals, &built.intervals);

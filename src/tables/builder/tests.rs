@@ -4,7 +4,7 @@ use super::*;
 use crate::event::set::Interval;
 use crate::flow::EncodedBatch;
 use crate::matcher::{cpu, plain};
-use crate::tables::layout::IMPOSSIBLE;
+use crate::tables::layout::{IMPOSSIBLE, LANES, bucket};
 
 /// SplitMix64.
 struct Random(u64);
