@@ -493,7 +493,7 @@ impl<'a> Merger<'a> {
             for key in thresholds.keys {
                 match key {
                     Key::Narrow(key) => narrow.push(key),
-                    Key::Wide(key) => wide.push([key as u64, (key >> 64) as u64]),
+                    Key::Wide([high, low]) => wide.push([low, high]),
                     Key::Text(text) => texts.push(text.as_bytes()),
                 }
             }

@@ -162,7 +162,7 @@ impl TableBuilder {
         for (column, set) in members {
             let first_interval = self.intervals.len() as u32;
             let mut points = true;
-            for interval in &set.intervals {
+            for interval in set.intervals.iter() {
                 let low = interval.low.as_ref().map_or(UNBOUNDED_LOW, |place| self.place(column, place));
                 let high = interval.high.as_ref().map_or(UNBOUNDED_HIGH, |place| self.place(column, place));
                 points &= low == high;

@@ -221,7 +221,7 @@ fn all_but_a_range_takes_two_slots_or_one_that_wraps() {
 
 #[test]
 fn short_leading_lists_are_split_and_long_ones_shared() {
-    let list = |entries: u64| Set::of((0..entries).map(|entry| point(entry * 2)).collect());
+    let list = |entries: u64| Set::of((0..entries).map(|entry| point(entry * 2)).collect::<Vec<_>>());
     let used = |built: &BuiltTables| built.terms.iter().filter(|term| term.rule != NONE).count();
     let most = LEADING_SPLIT_MAX as u64;
     let split = build(&vec![(0, vec![(0, list(most))])]);
