@@ -17,12 +17,16 @@ const DEPTH_MAX: usize = 1200;
 /// `expr` as SQL.
 #[must_use]
 pub fn condition(expr: &Expr, schema: &Schema) -> String {
-    if expr.nodes().is_empty() {
-        return String::new();
+    let mut text = String::new();
+    write_condition(expr, schema, &mut text);
+    text
+}
+
+/// Writes `expr` as SQL to the end of `text`.
+pub fn write_condition(expr: &Expr, schema: &Schema, text: &mut String) {
+    if !expr.nodes().is_empty() {
+        Printer { expr, schema, text, depth: 0 }.node(expr.root(), OR);
     }
-    let mut printer = Printer { expr, schema, text: String::new(), depth: 0 };
-    printer.node(expr.root(), OR);
-    printer.text
 }
 
 /// A field's name as conditions write it: in quotes where it is no plain word.
@@ -34,7 +38,7 @@ pub fn field_name(name: &str) -> String {
 struct Printer<'e> {
     expr: &'e Expr,
     schema: &'e Schema,
-    text: String,
+    text: &'e mut String,
     depth: usize,
 }
 

@@ -1,7 +1,7 @@
 //! Terms to tables: every set of values as slots and lists, and summaries that cover what is below them.
 
 use super::*;
-use crate::event::set::Interval;
+use crate::event::set::{Interval, Place, Set};
 use crate::flow::EncodedBatch;
 use crate::matcher::{cpu, plain};
 use crate::tables::layout::IMPOSSIBLE;
@@ -61,7 +61,14 @@ type Terms = Vec<(u32, Vec<(u32, Set)>)>;
 fn build(terms: &Terms) -> BuiltTables {
     let mut builder = TableBuilder::default();
     for (rule, (partition, members)) in terms.iter().enumerate() {
-        builder.push(*partition, rule as u32, members.iter().map(|(column, set)| (*column, set)), NONE);
+        let mut batch = TermBatch::default();
+        batch.push(members.iter().cloned(), NONE);
+        assert!(batch.term(0).0.eq(members.iter().cloned()), "what was pushed comes back");
+        let mut numbers = BatchNumbers::new(&batch);
+        for column in batch.columns_of(0..1) {
+            numbers.column(column, || column);
+        }
+        builder.append(*partition, rule as u32, (&batch, 0..1), &mut numbers, |residual| residual);
     }
     builder.finish(COLUMNS, 3)
 }
