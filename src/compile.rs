@@ -125,7 +125,7 @@ impl Terms {
             let residual = (residual != NONE).then(|| self.residuals.all[residual as usize].clone());
             FormTerm::new(members.map(|(number, set)| (column(number), set)).collect(), residual)
         };
-        terms.map(term).collect()
+        lint::Form::new(terms.map(term).collect())
     }
 }
 

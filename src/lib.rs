@@ -41,7 +41,7 @@
 //! | `flow` | `id` |
 //! | `parallel` | |
 //! | `rule` | `event`, `expr`, `id` |
-//! | `tables` | `event`, `expr`, `id` |
+//! | `tables` | `event`, `expr`, `id`, `parallel` |
 //! | `compile` | `event`, `expr`, `id`, `parallel`, `rule`, `tables` |
 //! | `reference` | `event`, `flow`, `id`, `rule`, `tables` |
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |

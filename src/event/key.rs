@@ -6,18 +6,33 @@
 
 use super::schema::Type;
 use super::value::Value;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 const SIGN: u64 = 1 << 63;
 const WIDE_SIGN: u128 = 1 << 127;
 
 /// The key of one value. Keys of one column are all of one variant, and sort as its values.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     Narrow(u64),
     /// 128 bits as high and low half: in two words, so that keys, of which there are millions, need no alignment to sixteen bytes.
     Wide([u64; 2]),
     Text(Arc<str>),
+}
+
+impl Hash for Key {
+    /// Without the variant, which is the same for all keys that are compared.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Narrow(key) => state.write_u64(*key),
+            Self::Wide([high, low]) => {
+                state.write_u64(*high);
+                state.write_u64(*low);
+            }
+            Self::Text(text) => text.hash(state),
+        }
+    }
 }
 
 impl Key {

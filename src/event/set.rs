@@ -9,13 +9,13 @@ use std::ops::Deref;
 ///
 /// Ordered by key, then before < at < after. "After `a`" and "before `b`" are different places even where nothing lies between; all that the algebra
 /// needs is that no place is ever on the wrong side.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub key: Key,
     pub side: Side,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Before,
     At,
@@ -56,10 +56,19 @@ impl Place {
 }
 
 /// All places from `low` to `high`, both included; `None` is unbounded. Lower bounds are at or after a key, upper bounds at or before one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
     pub low: Option<Place>,
     pub high: Option<Place>,
+}
+
+impl Hash for Interval {
+    /// The sides in one word, and the keys: intervals are hashed by the million.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let side = |place: &Option<Place>| place.as_ref().map_or(3, |place| place.side as u8);
+        state.write_u8(side(&self.low) << 2 | side(&self.high));
+        [&self.low, &self.high].into_iter().flatten().for_each(|place| place.key.hash(state));
+    }
 }
 
 impl Interval {
@@ -106,6 +115,26 @@ impl Intervals {
                 *self = Self::Many(all);
             }
             Self::Many(all) => all.push(interval),
+        }
+    }
+
+    /// Adds an interval that does not start before the last one: becomes part of that where they overlap or touch, and is dropped if it is empty.
+    pub fn append(&mut self, interval: Interval) {
+        if interval.is_empty() {
+            return;
+        }
+        let last = match self {
+            Self::None => None,
+            Self::One(only) => Some(only),
+            Self::Many(all) => all.last_mut(),
+        };
+        match last {
+            Some(last) if touches(last, &interval) => {
+                if compare_high(interval.high.as_ref(), last.high.as_ref()) == Ordering::Greater {
+                    last.high = interval.high;
+                }
+            }
+            _ => self.push(interval),
         }
     }
 
@@ -222,20 +251,8 @@ impl Set {
             return;
         }
         let mut intervals = std::mem::take(&mut self.intervals).into_vec();
-        intervals.retain(|interval| !interval.is_empty());
         intervals.sort_by(|a, b| compare_low(a.low.as_ref(), b.low.as_ref()));
-        let mut merged: Vec<Interval> = Vec::with_capacity(intervals.len());
-        for interval in intervals {
-            match merged.last_mut() {
-                Some(last) if touches(last, &interval) => {
-                    if compare_high(interval.high.as_ref(), last.high.as_ref()) == Ordering::Greater {
-                        last.high = interval.high;
-                    }
-                }
-                _ => merged.push(interval),
-            }
-        }
-        self.intervals = merged.into();
+        intervals.into_iter().for_each(|interval| self.intervals.append(interval));
     }
 
     #[must_use]

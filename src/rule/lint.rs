@@ -72,11 +72,24 @@ impl FormTerm {
 }
 
 /// The normal form of a rule, as far as rules are compared by it.
-pub type Form = Vec<FormTerm>;
+#[derive(Clone, Debug)]
+pub struct Form {
+    terms: Vec<FormTerm>,
+    /// The columns that all terms name, as bits.
+    columns: u64,
+}
 
-/// Whether every row of `form` is one of `other`'s, as far as intervals show: each term lies within one of the other's.
-fn lies_within(form: &[FormTerm], other: &[FormTerm]) -> bool {
-    form.iter().all(|term| other.iter().any(|wide| term.lies_within(wide)))
+impl Form {
+    #[must_use]
+    pub fn new(terms: Vec<FormTerm>) -> Self {
+        let columns = terms.iter().fold(u64::MAX, |bits, term| bits & term.columns);
+        Self { terms, columns }
+    }
+
+    /// Whether every row of this form is one of `other`'s, as far as intervals show: each term lies within one of the other's.
+    fn lies_within(&self, other: &Self) -> bool {
+        other.columns & !self.columns == 0 && self.terms.iter().all(|term| other.terms.iter().any(|wide| term.lies_within(wide)))
+    }
 }
 
 /// Looks at rules one after the other, and remembers what it needs to compare them.
@@ -127,10 +140,10 @@ impl Linter {
             let forms = self.forms.entry(tenant).or_default();
             self.comparisons += forms.len();
             const HINT: &str = "if both are meant to count, ignore this";
-            if let Some((wide, _)) = forms.iter().find(|(_, other)| lies_within(&form, other)) {
+            if let Some((wide, _)) = forms.iter().find(|(_, other)| form.lies_within(other)) {
                 findings.extend(finding("subsumed", format!("rule `{}` matches whenever this one does", name(*wide)), HINT));
             }
-            for (narrow, _) in forms.iter().filter(|(_, other)| lies_within(other, &form)) {
+            for (narrow, _) in forms.iter().filter(|(_, other)| other.lies_within(&form)) {
                 findings.extend(finding("subsumes", format!("this rule matches whenever rule `{}` does", name(*narrow)), HINT));
             }
             forms.push((rule, form));
@@ -175,13 +188,13 @@ mod tests {
     type TermView<'a> = (&'a [(u32, Set)], Option<&'a [u8]>);
 
     fn form(terms: &[TermView]) -> Form {
-        terms.iter().map(|(members, residual)| FormTerm::new(members.to_vec(), residual.map(<[u8]>::to_vec))).collect()
+        Form::new(terms.iter().map(|(members, residual)| FormTerm::new(members.to_vec(), residual.map(<[u8]>::to_vec))).collect())
     }
 
     /// The findings about one rule.
     fn one(linter: &mut Linter, tenant: u32, nth: u64, form: &Form) -> Vec<Finding> {
         let mut outline = Outline::default();
-        form.iter().for_each(|term| outline.add(&term.members, term.residual.as_deref(), u64::from));
+        form.terms.iter().for_each(|term| outline.add(&term.members, term.residual.as_deref(), u64::from));
         linter.lint(tenant, nth as u32, outline, |rule| rule, || form.clone())
     }
 

@@ -551,9 +551,13 @@ impl Parts {
 
 impl Split {
     fn set(self, parts: Parts) -> Set {
-        let chosen = [(self.below, parts.below), (self.equal, parts.equal), (self.above, parts.above)];
-        let intervals: Intervals = chosen.into_iter().filter_map(|(interval, chosen)| interval.filter(|_| chosen)).collect();
-        Set { null: parts.null, ..Set::of(intervals) }
+        let mut intervals = Intervals::None;
+        for (interval, chosen) in [(self.below, parts.below), (self.equal, parts.equal), (self.above, parts.above)] {
+            if let Some(interval) = interval.filter(|_| chosen) {
+                intervals.append(interval);
+            }
+        }
+        Set { null: parts.null, intervals }
     }
 }
 
