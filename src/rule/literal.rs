@@ -27,7 +27,8 @@ pub(super) fn unquote(quoted: &str) -> Cow<'_, str> {
         '`' => "``",
         _ => "''",
     };
-    if inside.contains(quote) { Cow::Owned(inside.replace(twice, &twice[1..])) } else { Cow::Borrowed(inside) }
+    let quotes = if quote.is_ascii() { memchr::memchr(quote as u8, inside.as_bytes()).is_some() } else { inside.contains(quote) };
+    if quotes { Cow::Owned(inside.replace(twice, &twice[1..])) } else { Cow::Borrowed(inside) }
 }
 
 /// The number that `text` states: an integer, an exact decimal, or, if an exponent takes it out of 38 digits, the nearest double.
@@ -39,29 +40,31 @@ pub(super) fn number(text: &str) -> Result<Value, NumberError> {
         [b'+', ..] => (false, &text[1..]),
         _ => (false, text),
     };
-    let (mantissa, exponent) = match digits.find(['e', 'E']) {
-        Some(at) => (&digits[..at], Some(&digits[at + 1..])),
-        None => (digits, None),
-    };
-    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(whole, fraction)| (whole, Some(fraction)));
-    let fraction_digits = fraction.unwrap_or("").as_bytes();
-    // Digits without the zeros in front, and what they are worth as long as there are no more than fit.
-    let (mut significant, mut low, mut units) = (0, 0_u64, None);
-    for &byte in whole.as_bytes().iter().chain(fraction_digits) {
-        if !byte.is_ascii_digit() {
-            return Err(NumberError::NotANumber);
-        }
-        let digit = byte - b'0';
-        significant += usize::from(significant > 0 || digit > 0);
-        match &mut units {
-            // 19 digits fit in 64 bits, whose arithmetic is much faster.
-            None if significant <= 19 => low = low * 10 + u64::from(digit),
-            None => units = Some(i128::from(low) * 10 + i128::from(digit)),
-            Some(units) if significant <= DIGITS_MAX => *units = *units * 10 + i128::from(digit),
-            Some(_) => {}
+    let (mut point, mut exponent) = (None, None);
+    // Digits without the zeros in front, and what they are worth as long as there are no more than fit: 19 of them in 64 bits, whose arithmetic is faster.
+    let (mut written, mut significant, mut low, mut units) = (0_i64, 0, 0_u64, None);
+    for (at, byte) in digits.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                let digit = byte - b'0';
+                written += 1;
+                significant += usize::from(significant > 0 || digit > 0);
+                match &mut units {
+                    None if significant <= 19 => low = low * 10 + u64::from(digit),
+                    None => units = Some(i128::from(low) * 10 + i128::from(digit)),
+                    Some(units) if significant <= DIGITS_MAX => *units = *units * 10 + i128::from(digit),
+                    Some(_) => {}
+                }
+            }
+            b'.' if point.is_none() => point = Some(written),
+            b'e' | b'E' => {
+                exponent = Some(&digits[at + 1..]);
+                break;
+            }
+            _ => return Err(NumberError::NotANumber),
         }
     }
-    if whole.len() + fraction_digits.len() == 0 {
+    if written == 0 {
         return Err(NumberError::NotANumber);
     }
     // Exponents beyond a few hundred mean infinity or zero in every type, whatever they are exactly.
@@ -82,7 +85,7 @@ pub(super) fn number(text: &str) -> Result<Value, NumberError> {
             return None;
         }
         let mut units = units.unwrap_or_else(|| i128::from(low));
-        let mut scale = i64::try_from(fraction.map_or(0, str::len)).ok()? - shift;
+        let mut scale = point.map_or(0, |whole| written - whole) - shift;
         if scale < 0 {
             let places = usize::try_from(-scale).ok()?;
             if units != 0 && significant + places > DIGITS_MAX {
@@ -94,7 +97,7 @@ pub(super) fn number(text: &str) -> Result<Value, NumberError> {
         let scale = u8::try_from(scale).ok().filter(|scale| usize::from(*scale) <= DIGITS_MAX)?;
         Some((if negative { -units } else { units }, scale))
     })();
-    let integer = fraction.is_none() && exponent.is_none();
+    let integer = point.is_none() && exponent.is_none();
     match exact {
         Some((units, _)) if integer => Ok(integer_value(units)),
         Some((units, scale)) => Ok(Value::Decimal { units, scale }),
