@@ -452,10 +452,9 @@ impl Artifact {
             ensure(group.blocks > 0 && within(group.first_block, group.blocks, tables.leaf_blocks.len()), "blocks of a group")?;
         }
         ensure(tables.terms.len() == tables.groups.len() * LANES, "number of terms")?;
-        for term in tables.terms {
-            ensure(term.rule == NONE || (term.rule as usize) < self.rules().len(), "rule of a term")?;
-            ensure(term.tail == NONE || (term.tail as usize) < tables.tails.len(), "tail of a term")?;
-        }
+        let (rules, tails) = (self.rules().len(), tables.tails.len());
+        ensure(tables.terms.iter().all(|term| term.rule == NONE || (term.rule as usize) < rules), "rule of a term")?;
+        ensure(tables.terms.iter().all(|term| term.tail == NONE || (term.tail as usize) < tails), "tail of a term")?;
         let residuals = self.residual_count();
         for tail in tables.tails {
             ensure(within(tail.first_set, tail.sets, tables.set_tests.len()), "lists of a term")?;
