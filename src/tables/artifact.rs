@@ -9,6 +9,8 @@
 //! *generation* that decisions name. Integers are little-endian. What the tables refer to is checked once, on opening, so that
 //! no later step can run out of bounds, whoever wrote the file.
 
+mod checksum;
+
 use super::layout::{
     AT_EDGES, BITMAP_BUCKETS, Bitmap, BitmapTile, CODE_MAX, Group, IMPOSSIBLE, LANES, MatchTables, NONE, Node, Partition, Segment, SetTest,
     SlotLanes, Tail,
@@ -268,11 +270,18 @@ impl<'a> ArtifactWriter<'a> {
         let mut ordered = Vec::with_capacity(Section::ALL.len());
         for &section in Section::ALL {
             let content = contents.next_if(|(kind, _)| *kind == section).map(|(_, content)| content).unwrap_or_default();
-            let mut checksum = [0; 16];
-            checksum.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
-            table.push(SectionEntry { kind: section as u32, reserved: 0, offset: offset as u64, length: content.len() as u64, checksum });
+            table.push(SectionEntry {
+                kind: section as u32,
+                reserved: 0,
+                offset: offset as u64,
+                length: content.len() as u64,
+                checksum: [0; 16],
+            });
             offset = align(offset + content.len());
             ordered.push(content);
+        }
+        for (entry, hash) in table.iter_mut().zip(checksum::hashes(&ordered)) {
+            entry.checksum.copy_from_slice(&hash[..16]);
         }
         let header = Header {
             magic: MAGIC,
@@ -386,10 +395,14 @@ impl Artifact {
             let Some(end) = end.filter(|_| entry.kind == *section as u32 && start.is_multiple_of(ALIGNMENT)) else {
                 return Err(corrupt(format!("place of section {section:?}")));
             };
-            if blake3::hash(&bytes[start..end]).as_bytes()[..16] != entry.checksum {
+            ranges.push(start..end);
+        }
+        let contents: Vec<&[u8]> = ranges.iter().map(|range| &bytes[range.clone()]).collect();
+        let hashes = checksum::hashes(&contents);
+        for ((section, entry), hash) in Section::ALL.iter().zip(bytemuck::cast_slice::<u8, SectionEntry>(table)).zip(hashes) {
+            if hash[..16] != entry.checksum {
                 return Err(corrupt(format!("checksum of section {section:?}")));
             }
-            ranges.push(start..end);
         }
         let manifest: Manifest = postcard::from_bytes(&bytes[ranges[0].clone()]).map_err(|error| corrupt(format!("manifest: {error}")))?;
         let mut schema = Schema::new(manifest.fields.clone()).map_err(|name| corrupt(format!("manifest: field {name} twice")))?;
@@ -449,6 +462,7 @@ impl Artifact {
             self.check_segment(&tables, segment).then_some(()).ok_or_else(|| corrupt("a segment"))?;
         }
         for group in tables.groups {
+            ensure((group.slots[0] as usize) < tables.leaf_slots.len(), "slots of a group")?;
             ensure(within(group.first_tail, group.tailed.count_ones(), tables.tail_refs.len()), "tails of a group")?;
         }
         ensure(tables.term_rules.len() == tables.groups.len() * LANES, "number of terms")?;

@@ -4,14 +4,16 @@ use super::layout::{
     AT_EDGES, Bitmap, BitmapTile, CODE_MAX, Group, NONE, NULL_CODE, Node, Partition, SLOTS_MAX, Segment, SetTest, SlotLanes, Tail, is_exact,
 };
 use crate::event::key::Key;
-use crate::event::set::{Interval, Place, Set, Side};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
 mod assemble;
+mod batch;
 mod bitmaps;
 #[cfg(test)]
 mod tests;
+
+pub use batch::{BatchNumbers, TermBatch};
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
@@ -142,72 +144,33 @@ impl Row {
     }
 }
 
+/// The keys of `column`; the number of columns grows as members name them.
+fn column(columns: &mut Vec<ColumnKeys>, column: u32) -> &mut ColumnKeys {
+    let index = column as usize;
+    if columns.len() <= index {
+        columns.resize_with(index + 1, || ColumnKeys { numbers: FastMap::default(), points_only: true });
+    }
+    &mut columns[index]
+}
+
+impl ColumnKeys {
+    /// The number of `key`, in the order in which keys are first met.
+    fn number(&mut self, key: &Key) -> u32 {
+        if let Some(&known) = self.numbers.get(key) {
+            return known;
+        }
+        let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX >> 3);
+        self.numbers.insert(key.clone(), number);
+        number
+    }
+}
+
 impl TableBuilder {
-    /// The number of columns grows as members name them.
-    fn column(&mut self, column: u32) -> &mut ColumnKeys {
-        let index = column as usize;
-        if self.columns.len() <= index {
-            self.columns.resize_with(index + 1, || ColumnKeys { numbers: FastMap::default(), points_only: true });
-        }
-        &mut self.columns[index]
-    }
-
-    fn place(&mut self, column: u32, place: &Place) -> u32 {
-        let numbers = &mut self.column(column).numbers;
-        let number = match numbers.get(&place.key) {
-            Some(&number) => number,
-            None => {
-                let number = u32::try_from(numbers.len()).unwrap_or(u32::MAX >> 3);
-                numbers.insert(place.key.clone(), number);
-                number
-            }
-        };
-        let side = match place.side {
-            Side::Before => 0,
-            Side::At => 1,
-            Side::After => 2,
-        };
-        (number + 1) * 4 + side
-    }
-
-    /// Adds a term of `rule` to `partition`: the conjunction of `members` (column, set; no set empty) and a residual's index or [`NONE`].
-    pub fn push<'a>(&mut self, partition: u32, rule: u32, members: impl Iterator<Item = (u32, &'a Set)>, residual: u32) {
-        let first_member = self.members.len() as u32;
-        for (column, set) in members {
-            let first_interval = self.intervals.len() as u32;
-            let mut points = true;
-            for interval in &set.intervals {
-                let low = interval.low.as_ref().map_or(UNBOUNDED_LOW, |place| self.place(column, place));
-                let high = interval.high.as_ref().map_or(UNBOUNDED_HIGH, |place| self.place(column, place));
-                points &= low == high;
-                self.intervals.push(RawInterval { low, high });
-            }
-            if !points && self.column(column).points_only && !Self::complements_points(set) {
-                self.column(column).points_only = false;
-            }
-            let intervals = self.intervals.len() as u32 - first_interval;
-            self.members.push(RawMember { column, null: set.null, first_interval, intervals });
-        }
-        let members = self.members.len() as u32 - first_member;
-        self.terms.push(RawTerm { partition, rule, residual, first_member, members });
-    }
-
-    /// Whether the set is everything but single keys: such sets ask for equality only.
-    fn complements_points(set: &Set) -> bool {
-        let open = set.intervals.first().is_some_and(|interval| interval.low.is_none())
-            && set.intervals.last().is_some_and(|interval| interval.high.is_none());
-        let around_a_key = |pair: &[Interval]| match (&pair[0].high, &pair[1].low) {
-            (Some(end), Some(start)) => end.key == start.key && end.side == Side::Before && start.side == Side::After,
-            _ => false,
-        };
-        open && set.intervals.windows(2).all(around_a_key)
-    }
-
     /// Builds the tables on `threads` threads; their number does not change the result. `columns` is the number of columns, `partitions` that of partitions.
     #[must_use]
     pub fn finish(mut self, columns: usize, partitions: usize, threads: usize) -> BuiltTables {
         if columns > 0 {
-            self.column(columns as u32 - 1);
+            column(&mut self.columns, columns as u32 - 1);
         }
         let ranks: Vec<Ranked> = std::mem::take(&mut self.columns).into_iter().map(Ranked::new).collect();
         let members_of = |term: &RawTerm| &self.members[term.first_member as usize..(term.first_member + term.members) as usize];
