@@ -7,12 +7,12 @@ use dynamic_cep::event::{EventBatch, Schema};
 use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::flow::{EncodedBatch, Hits};
 use dynamic_cep::id::RuleId;
-use dynamic_cep::matcher::cpu::{self, Visit};
-use dynamic_cep::matcher::plain;
+use dynamic_cep::matcher::cpu::{self, Isa, Visit};
+use dynamic_cep::matcher::{Found, plain};
 use dynamic_cep::reference::Reference;
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::{Action, Diagnostic, Limits, Rule, Status};
-use dynamic_cep::tables::{Artifact, Candidate, MatchTables};
+use dynamic_cep::tables::{Artifact, MatchTables};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -31,15 +31,15 @@ pub fn artifact_of(schema: &Schema, rules: &[Rule], limits: &Limits, threads: us
     })
 }
 
-/// A way to candidates.
-pub type Match<'a> = Box<dyn FnMut(&MatchTables, &EncodedBatch) -> Vec<Candidate> + 'a>;
+/// A way to what a batch matches.
+pub type Match<'a> = Box<dyn FnMut(&MatchTables, &EncodedBatch) -> Found + 'a>;
 
 /// What finds the hits that are compared with the reference's; tests that plant a fault replace a part of it.
 pub struct Engines<'a> {
     pub generation: Generation,
     pub matchers: Vec<(&'static str, Match<'a>)>,
     /// Changes the codes before they are matched.
-    pub edit: fn(&mut EncodedBatch),
+    pub edit: fn(&MatchTables, &mut EncodedBatch),
 }
 
 impl<'a> Engines<'a> {
@@ -47,7 +47,7 @@ impl<'a> Engines<'a> {
     pub fn on_cpu(artifact: &[u8]) -> Self {
         let artifact = Arc::new(Artifact::from_bytes(artifact).expect("what was compiled can be opened"));
         let generation = Generation::new(artifact).expect("what was compiled has well-formed residuals");
-        Self { generation, matchers: cpu_matchers(), edit: |_| () }
+        Self { generation, matchers: cpu_matchers(), edit: |_, _| () }
     }
 
     /// The same and the GPU.
@@ -56,41 +56,45 @@ impl<'a> Engines<'a> {
         let mut engines = Self::on_cpu(artifact);
         let tables = engines.generation.artifact().tables();
         let mut matcher = dynamic_cep::matcher::gpu::GpuMatcher::new(Arc::clone(gpu), &tables).expect("the tables fit on the GPU");
-        engines.matchers.push(("gpu", Box::new(move |_, batch| matcher.candidates(batch).expect("the GPU answers"))));
+        let find =
+            move |tables: &MatchTables, batch: &EncodedBatch| Found::of(tables, &matcher.candidates(batch).expect("the GPU answers"));
+        engines.matchers.push(("gpu", Box::new(find)));
         engines
     }
 }
 
-/// The definition, the matcher for this CPU, its portable form, and the matcher in the two halves that routing may send to different back ends.
+/// The definition, the matcher for this CPU, the same by every instruction set that it has, and in the two halves that routing may send to different back ends.
 pub fn cpu_matchers<'a>() -> Vec<(&'static str, Match<'a>)> {
-    vec![
-        ("plain", Box::new(plain::candidates)),
-        ("cpu", Box::new(|tables, batch| on_cpu(tables, batch, Visit::Both))),
-        (
-            "portable",
-            Box::new(|tables, batch| {
-                let mut found = Vec::new();
-                cpu::candidates_portable(tables, batch, &mut found);
-                found
-            }),
-        ),
+    let mut matchers: Vec<(&'static str, Match<'a>)> = vec![
+        ("plain", Box::new(|tables, batch| Found::of(tables, &plain::candidates(tables, batch)))),
+        ("cpu", Box::new(|tables, batch| cpu::rules(tables, batch, Visit::Both))),
         (
             "halves",
             Box::new(|tables, batch| {
                 let mut common = batch.clone();
                 common.partitions.fill(0);
-                let mut found = on_cpu(tables, &common, Visit::Both);
-                found.append(&mut on_cpu(tables, batch, Visit::Tenants));
+                let mut found = cpu::rules(tables, &common, Visit::Both);
+                let mut own = cpu::rules(tables, batch, Visit::Tenants);
+                found.rules.append(&mut own.rules);
+                found.open.append(&mut own.open);
                 found
             }),
         ),
-    ]
-}
-
-fn on_cpu(tables: &MatchTables, batch: &EncodedBatch, which: Visit) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    cpu::candidates(tables, batch, which, &mut found);
-    found
+    ];
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let name = match isa {
+            Isa::Avx512 => "AVX-512",
+            Isa::Avx2 => "AVX2",
+            Isa::Portable => "portable",
+        };
+        let find = move |tables: &MatchTables, batch: &EncodedBatch| {
+            let mut found = Vec::new();
+            cpu::candidates_by(isa, tables, batch, Visit::Both, &mut found);
+            Found::of(tables, &found)
+        };
+        matchers.push((name, Box::new(find)));
+    }
+    matchers
 }
 
 /// Where a back end and the reference differ.
@@ -111,10 +115,10 @@ pub fn compare(rules: &[Rule], reference: &Reference, engines: &mut Engines, bat
     let artifact = generation.artifact();
     let mut cache = Cache::new();
     let mut encoded = generation.encode(batch, &mut cache);
-    (engines.edit)(&mut encoded);
+    (engines.edit)(&artifact.tables(), &mut encoded);
     for (engine, matcher) in &mut engines.matchers {
-        let candidates = matcher(&artifact.tables(), &encoded);
-        let found = generation.verify(batch, &candidates, &mut cache);
+        let found = matcher(&artifact.tables(), &encoded);
+        let found = generation.verify(batch, found, &mut cache);
         assert_eq!(found.rows(), batch.rows());
         if found != expected {
             let row = (0..batch.rows()).find(|row| found.row(*row) != expected.row(*row)).unwrap_or(0);

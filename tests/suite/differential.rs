@@ -4,11 +4,14 @@
 use crate::compare::{Engines, artifact_of, compare, explain, reference_of};
 use crate::generate::{Case, Writer, batch};
 use crate::random::{CASES, Random, cases, seed};
-use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array};
-use arrow::datatypes::Int32Type;
-use dynamic_cep::event::{EventBatch, Field, Schema, Type};
+use dynamic_cep::event::key::Key;
+use dynamic_cep::event::set::{Interval, Place, Set};
+use dynamic_cep::flow::EncodedBatch;
+use dynamic_cep::matcher::cpu::{self, Isa, Visit};
+use dynamic_cep::matcher::plain;
 use dynamic_cep::rule::Limits;
-use std::sync::Arc;
+use dynamic_cep::tables::layout::{LANES, NONE, SEGMENT_GROUPS_MAX};
+use dynamic_cep::tables::{Candidate, TableBuilder};
 
 /// Sizes of batches; the last one is for few cases.
 const ROWS: [usize; 5] = [0, 1, 2, 17, 300];
@@ -97,33 +100,41 @@ fn engines<'a>(artifact: &[u8], test: &str) -> Engines<'a> {
     Engines::on_cpu(artifact)
 }
 
-/// More terms than a segment holds: sixteen alternatives a rule, each of which becomes a row of the tables.
+/// More terms than a segment holds: the matchers agree with the definition, with the rules as with the codes made up.
 #[test]
-fn back_ends_agree_on_several_segments() {
-    let seed = seed("back_ends_agree_on_several_segments");
-    let random = &mut Random::new(seed);
-    let field = |name: &str, ty| Field { name: name.to_owned(), ty };
-    let schema = Schema::new(vec![field("n", Type::Int), field("x", Type::Float), field("t", Type::Text)]).unwrap();
-    let mut numbers = random.clone();
-    let conditions = (0..5_800).map(|nth| {
-        let alternative = |_| format!("n = {} AND x > {} AND t <> 't{}'", numbers.below(600) * 2, numbers.below(40), nth % 9);
-        (0..16).map(alternative).collect::<Vec<String>>().join(" OR ")
-    });
-    let case = Case::of_conditions(random, schema, conditions);
-    let artifact = artifact_of(&case.schema, &case.rules, &Limits::default(), 2);
-    let mut engines = engines(&artifact, "back_ends_agree_on_several_segments");
-    let partition = engines.generation.artifact().tables().partitions[0];
-    assert!(partition.segments > 1, "{partition:?}");
-    let reference = reference_of(&artifact);
-    let texts = (0..40).map(|row| if row % 10 == 9 { None } else { Some(["t1", "t2", "a"][row % 3]) });
-    let columns: Vec<Option<ArrayRef>> = vec![
-        Some(Arc::new((0..40).map(|_| Some(random.below(1_210) as i64)).collect::<Int64Array>())),
-        Some(Arc::new((0..40).map(|_| Some(random.below(45) as f64)).collect::<Float64Array>())),
-        Some(Arc::new(texts.collect::<DictionaryArray<Int32Type>>())),
-    ];
-    let batch = EventBatch::new(&case.schema, 0, 40, columns);
-    match compare(&case.rules, &reference, &mut engines, &batch) {
-        Ok(hits) => assert!(hits > 100, "{hits}"),
-        Err(difference) => panic!("{}", explain(&case.schema, &case.rules, &batch, &difference)),
+fn matchers_agree_on_several_segments() {
+    let random = &mut Random::new(seed("matchers_agree_on_several_segments"));
+    let mut builder = TableBuilder::default();
+    let key = |value: usize| Key::Narrow(value as u64);
+    for rule in 0..SEGMENT_GROUPS_MAX * LANES + 3_000 {
+        let equal = Set::of(vec![Interval::point(key(random.below(40_000) * 2))]);
+        let least = Interval { low: Some(Place::at(key(random.below(900) * 2))), high: None };
+        builder.push(0, rule as u32, [(0, &equal), (1, &Set::of(vec![least]))].into_iter(), NONE);
+    }
+    let built = builder.finish(2, 1, 2);
+    let tables = built.view(16);
+    assert!(tables.partitions[0].segments > 1 && !tables.tails.is_empty(), "{:?}", tables.partitions);
+    let rows = 10;
+    let mut batch = EncodedBatch { rows, columns: 16, codes: vec![0; rows * 16], partitions: vec![0; rows] };
+    for codes in batch.codes.chunks_exact_mut(16) {
+        for (code, thresholds) in codes.iter_mut().zip(&built.thresholds) {
+            *code = random.below(2 * thresholds.keys.len() + 2) as u32 * thresholds.step;
+        }
+    }
+    let expected = plain::candidates(&tables, &batch);
+    assert!(expected.len() > 20, "{}", expected.len());
+    let check = |name, mut found: Vec<Candidate>| {
+        found.sort_unstable();
+        assert!(found == expected, "{name}: {} candidates instead of {}", found.len(), expected.len());
+    };
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let mut found = Vec::new();
+        cpu::candidates_by(isa, &tables, &batch, Visit::Both, &mut found);
+        check(format!("{isa:?}"), found);
+    }
+    #[cfg(feature = "gpu")]
+    if let Some(gpu) = dynamic_cep::matcher::gpu::testing::gpu_or_skip("matchers_agree_on_several_segments") {
+        let mut matcher = dynamic_cep::matcher::gpu::GpuMatcher::new(gpu, &tables).unwrap();
+        check("gpu".to_owned(), matcher.candidates(&batch).unwrap());
     }
 }

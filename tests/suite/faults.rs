@@ -1,7 +1,7 @@
 //! Faults planted in every stage. The comparison that the differential tests rely on must notice each of them.
 
 use crate::compare::{Engines, Match, artifact_of, compare, reference_of};
-use crate::forge::{edited, range};
+use crate::forge::edited;
 use crate::random::Random;
 use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array};
 use arrow::datatypes::Int32Type;
@@ -12,8 +12,8 @@ use dynamic_cep::id::FieldId;
 use dynamic_cep::reference::Reference;
 use dynamic_cep::rule::{Action, Limits, Origin, Rule, Status};
 use dynamic_cep::tables::artifact::Section;
-use dynamic_cep::tables::layout::{Block, IMPOSSIBLE, LANES, NONE};
-use dynamic_cep::tables::{Artifact, MatchTables, Partition};
+use dynamic_cep::tables::layout::{IMPOSSIBLE, LANES, NONE};
+use dynamic_cep::tables::{Artifact, MatchTables, Node, Partition};
 use std::sync::Arc;
 
 /// Rules and a batch in which every code of every column occurs, beside every code of the others: whatever a slot lets through wrongly, or keeps out, shows.
@@ -108,20 +108,19 @@ fn without_a_fault_nothing_is_noticed() {
     let dense = Dense::new();
     let engines = Engines::on_cpu(&dense.artifact);
     let tables = engines.generation.artifact().tables();
-    assert!(!tables.nodes.is_empty() && !tables.set_tests.is_empty() && tables.groups.iter().any(|group| group.blocks > 1));
+    assert!(!tables.nodes.is_empty() && !tables.set_tests.is_empty() && tables.groups.iter().any(|group| group.slots[2] != NONE));
     assert!(!dense.notices(engines));
 }
 
 /// The rows for which the term in this lane holds.
 fn rows_of(tables: &MatchTables, encoded: &EncodedBatch, group: usize, lane: usize, partition: usize) -> Vec<usize> {
-    let chain = tables.groups[group];
-    let first = chain.first_block as usize;
-    let blocks = &tables.leaf_blocks[first..first + chain.blocks as usize];
-    let tail = tables.terms[group * LANES + lane].tail;
+    let tail = tables.tail((group * LANES + lane) as u32);
     (0..encoded.rows)
         .filter(|row| partition == 0 || encoded.partitions[*row] as usize == partition)
         .filter(|row| {
-            blocks.iter().all(|block| block.test(encoded.row(*row)) >> lane & 1 == 1) && tables.tail_holds(tail, encoded.row(*row))
+            let codes = encoded.row(*row);
+            let mut slots = tables.groups[group].chain(tables.leaf_slots);
+            slots.all(|slot| slot.test(codes) >> lane & 1 == 1) && tail.is_none_or(|tail| tables.tail_holds(tail, codes))
         })
         .collect()
 }
@@ -133,22 +132,24 @@ fn flipped_bits_of_slots_are_noticed() {
     let engines = Engines::on_cpu(&dense.artifact);
     let tables = engines.generation.artifact().tables();
     let encoded = engines.generation.encode(&dense.batch, &mut Cache::new());
-    let terms_of = |rule: u32| tables.terms.iter().filter(|term| term.rule == rule).count();
+    let terms_of = |rule: u32| tables.term_rules.iter().filter(|of| **of == rule).count();
     let random = &mut Random::new(7);
     let (mut harmful, mut harmless) = (0, 0);
     while harmful < 60 {
         let group = random.below(tables.groups.len());
-        let (lane, slot, bit) = (random.below(LANES), random.below(2), random.below(32));
-        let (term, chain) = (tables.terms[group * LANES + lane], tables.groups[group]);
-        let at = chain.first_block as usize + random.below(chain.blocks as usize);
-        let has_residual = term.tail != NONE && tables.tails[term.tail as usize].residual != NONE;
-        // Where a rule has other terms, or a residual, those may hide what a slot does.
-        if term.rule == NONE || has_residual || terms_of(term.rule) > 1 || tables.leaf_blocks[at].span[slot][lane] == u32::MAX {
+        let (lane, bit) = (random.below(LANES), random.below(16));
+        let rule = tables.term_rules[group * LANES + lane];
+        let chain: Vec<u32> = tables.groups[group].slots.into_iter().filter(|slot| *slot != NONE).collect();
+        let at = *random.pick(&chain) as usize;
+        let has_residual = tables.tail((group * LANES + lane) as u32).is_some_and(|tail| tail.residual != NONE);
+        let is_shared = tables.groups.iter().filter(|group| group.slots.contains(&(at as u32))).count() > 1;
+        // Where a rule has other terms, or a residual, those may hide what a slot does; so may the summaries, where other groups have the slot, too.
+        if rule == NONE || has_residual || is_shared || terms_of(rule) > 1 || tables.leaf_slots[at].span[lane] == u16::MAX {
             continue;
         }
-        let mut blocks = tables.leaf_blocks.to_vec();
+        let mut slots = tables.leaf_slots.to_vec();
         let of_low = random.one_in(2);
-        let flipped = if of_low { &mut blocks[at].low[slot][lane] } else { &mut blocks[at].span[slot][lane] };
+        let flipped = if of_low { &mut slots[at].low[lane] } else { &mut slots[at].span[lane] };
         *flipped ^= 1 << bit;
         let holds_segments = |partition: &Partition| {
             let first = partition.first_segment as usize;
@@ -156,15 +157,15 @@ fn flipped_bits_of_slots_are_noticed() {
             segments.iter().any(|segment| (segment.first_group..segment.first_group + segment.groups).contains(&(group as u32)))
         };
         let partition = tables.partitions.iter().position(holds_segments).expect("every group belongs to a partition");
-        let altered = MatchTables { leaf_blocks: &blocks, ..tables };
+        let altered = MatchTables { leaf_slots: &slots, ..tables };
         let differs = rows_of(&tables, &encoded, group, lane, partition) != rows_of(&altered, &encoded, group, lane, partition);
         if !differs && harmless > 15 {
             continue;
         }
-        let forged = edited(&dense.artifact, Section::LeafBlocks, |bytes| bytes.copy_from_slice(bytemuck::cast_slice(&blocks)));
+        let forged = edited(&dense.artifact, Section::LeafSlots, |bytes| bytes.copy_from_slice(bytemuck::cast_slice(&slots)));
         *if differs { &mut harmful } else { &mut harmless } += 1;
         let noticed = dense.notices(Engines::on_cpu(&forged));
-        assert_eq!(noticed, differs, "group {group}, block {at}, lane {lane}, slot {slot}, bit {bit}, low: {of_low}");
+        assert_eq!(noticed, differs, "group {group}, slot {at}, lane {lane}, bit {bit}, low: {of_low}");
     }
 }
 
@@ -174,11 +175,11 @@ fn faults_in_other_tables_are_noticed() {
     let engines = Engines::on_cpu(&dense.artifact);
     let tables = engines.generation.artifact().tables();
     // A summary that hides a child.
-    for (node, block) in tables.nodes.iter().enumerate() {
-        for lane in (0..LANES).filter(|lane| block.low[0][*lane] != IMPOSSIBLE) {
-            let mut blind = *block;
-            (blind.low[0][lane], blind.span[0][lane]) = (IMPOSSIBLE, 0);
-            let size = size_of::<Block>();
+    for (node, summary) in tables.nodes.iter().enumerate() {
+        for lane in (0..LANES).filter(|lane| summary.slots[0].low[*lane] != IMPOSSIBLE) {
+            let mut blind = *summary;
+            (blind.slots[0].low[lane], blind.slots[0].span[lane]) = (IMPOSSIBLE, 0);
+            let size = size_of::<Node>();
             let forged = edited(&dense.artifact, Section::Nodes, |bytes| {
                 bytes[node * size..][..size].copy_from_slice(bytemuck::bytes_of(&blind));
             });
@@ -186,23 +187,23 @@ fn faults_in_other_tables_are_noticed() {
         }
     }
     // One bit each: bounds of lists, codes of thresholds, the thresholds themselves, terms' rules, scores.
-    let (words, rules) = (|section| range(&dense.artifact, section).len() / 4, tables.terms.len());
     let point = tables.intervals.iter().position(|[low, high]| low == high).expect("a list of constants");
-    let terms: Vec<usize> = (0..rules).filter(|term| tables.terms[*term].rule != u32::MAX).collect();
+    // A low end that is set higher, and a high end that is set lower: the point is no longer in.
+    let (higher, lower) = (tables.intervals[point][0].trailing_ones(), tables.intervals[point][1].trailing_zeros());
+    let terms: Vec<usize> = (0..tables.term_rules.len()).filter(|term| tables.term_rules[*term] != NONE).collect();
     for (section, word, bit) in [
-        // Codes of keys are even: these bits make a point, or a key, its neighbour.
-        (Section::Intervals, point * 2, 0),
-        (Section::Intervals, point * 2 + 1, 0),
-        (Section::Codes, 1, 0),
-        (Section::Codes, words(Section::Codes) - 1, 0),
+        (Section::Intervals, point * 2, higher),
+        (Section::Intervals, point * 2 + 1, lower),
+        (Section::Steps, 0, 20),
+        (Section::Steps, tables.steps.len() - 1, 24),
         (Section::NarrowKeys, 2, 0),
         (Section::TextBytes, 0, 1),
-        (Section::Terms, terms[3] * 2, 0),
-        (Section::Terms, terms[terms.len() / 2] * 2, 1),
+        (Section::TermRules, terms[3], 0),
+        (Section::TermRules, terms[terms.len() / 2], 1),
         (Section::Rules, 2, 0),
         (Section::Rules, 16, 2),
     ] {
-        let forged = edited(&dense.artifact, section, |bytes| bytes[word * 4 + bit / 8] ^= 1 << (bit % 8));
+        let forged = edited(&dense.artifact, section, |bytes| bytes[word * 4 + bit as usize / 8] ^= 1 << (bit % 8));
         // Some are noticed on opening.
         assert!(
             Artifact::from_bytes(&forged).is_err() || dense.notices(Engines::on_cpu(&forged)),
@@ -239,14 +240,20 @@ fn faults_in_the_normal_form_are_noticed() {
 #[test]
 fn faults_in_the_codes_are_noticed() {
     let dense = Dense::new();
-    type Edit = fn(&mut EncodedBatch);
+    /// Moves the codes of the first rows.
+    fn moved(tables: &MatchTables, batch: &mut EncodedBatch, by: impl Fn(u32, u32) -> u32) {
+        for codes in batch.codes.chunks_exact_mut(batch.columns).take(20) {
+            codes.iter_mut().zip(tables.steps).for_each(|(code, step)| *code = by(*code, *step));
+        }
+    }
+    type Edit = fn(&MatchTables, &mut EncodedBatch);
     let edits: [(&str, Edit); 6] = [
-        ("one code too high", |batch| batch.codes.iter_mut().take(16 * 20).for_each(|code| *code += 1)),
-        ("one code too low", |batch| batch.codes.iter_mut().take(16 * 20).for_each(|code| *code = code.saturating_sub(1))),
-        ("NULL as the lowest value", |batch| batch.codes.iter_mut().for_each(|code| *code = (*code).max(1))),
-        ("the lowest value as NULL", |batch| batch.codes.iter_mut().for_each(|code| *code &= u32::from(*code == 1).wrapping_sub(1))),
-        ("no tenants", |batch| batch.partitions.fill(0)),
-        ("rows exchanged", |batch| batch.codes.rotate_left(batch.columns)),
+        ("one place too high", |tables, batch| moved(tables, batch, u32::saturating_add)),
+        ("one place too low", |tables, batch| moved(tables, batch, u32::saturating_sub)),
+        ("NULL as the lowest value", |tables, batch| moved(tables, batch, u32::max)),
+        ("the lowest value as NULL", |tables, batch| moved(tables, batch, |code, step| if code == step { 0 } else { code })),
+        ("no tenants", |_, batch| batch.partitions.fill(0)),
+        ("rows exchanged", |_, batch| batch.codes.rotate_left(batch.columns)),
     ];
     for (what, edit) in edits {
         let mut engines = Engines::on_cpu(&dense.artifact);
@@ -267,12 +274,13 @@ fn faults_in_the_answers_are_noticed() {
             .map(|(name, mut matcher)| {
                 let faulty: Match = Box::new(move |tables, batch| {
                     let mut found = matcher(tables, batch);
-                    let middle = found.len() / 2;
+                    let rules = &mut found.rules;
+                    let middle = rules.len() / 2;
                     match fault {
                         // By its row, a term of a rule whose terms exclude each other.
-                        0 => drop(found.drain(middle..middle + 3)),
-                        1 => found[middle].row = (found[middle].row + 17) % batch.rows as u32,
-                        _ => found.truncate(found.len() - 1),
+                        0 => drop(rules.drain(middle..middle + 3)),
+                        1 => rules[middle].row = (rules[middle].row + 17) % batch.rows as u32,
+                        _ => rules.truncate(rules.len() - 1),
                     }
                     found
                 });
@@ -292,9 +300,9 @@ fn faults_in_the_shaders_are_noticed() {
     let dense = Dense::new();
     assert!(!dense.notices(Engines::with_gpu(&dense.artifact, &gpu)));
     for (stage, from, to) in [
-        ("verify", "low <= span", "low < span"),
-        ("verify", "code - low <= span", "code <= low + span"),
-        ("verify", "block++", "block += 2u"),
+        ("verify", "offset <= span", "offset < span"),
+        ("verify", "(codes[row + column] >> 16u) - low", "max(codes[row + column] >> 16u, low) - low"),
+        ("verify", "nth++", "nth += 2u"),
         ("settle", "code <= intervals", "code < intervals"),
         ("settle", "intervals[middle].x <= code", "intervals[middle].x < code"),
         ("seed", "tenant != 0u", "tenant > launch.partitions"),

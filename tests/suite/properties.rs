@@ -23,8 +23,8 @@ fn hits(artifact: &[u8], batch: &EventBatch) -> Hits {
     let mut cache = Cache::new();
     let encoded = generation.encode(batch, &mut cache);
     let (_, matcher) = &mut cpu_matchers()[1];
-    let candidates = matcher(&generation.artifact().tables(), &encoded);
-    generation.verify(batch, &candidates, &mut cache)
+    let found = matcher(&generation.artifact().tables(), &encoded);
+    generation.verify(batch, found, &mut cache)
 }
 
 /// Equal rules give equal bytes, however many threads compile them: with residuals, many tenants, and more derived columns than there is room for.

@@ -10,6 +10,8 @@ use dynamic_cep::event::EventBatch;
 use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::flow::Hits;
 use dynamic_cep::id::FieldId;
+#[cfg(feature = "gpu")]
+use dynamic_cep::matcher::Found;
 use dynamic_cep::matcher::cpu::{self, Visit};
 use dynamic_cep::reference::Reference;
 use dynamic_cep::tables::Artifact;
@@ -116,16 +118,13 @@ impl Backend {
     pub fn hits(&self, batch: &EventBatch) -> Hits {
         let mut cache = Cache::default();
         let encoded = self.generation.encode(batch, &mut cache);
-        let candidates = match &self.how {
+        let tables = self.artifact.tables();
+        let found = match &self.how {
             How::Reference(reference) => return reference.hits(batch),
-            How::Cpu => {
-                let mut found = Vec::new();
-                cpu::candidates(&self.artifact.tables(), &encoded, Visit::Both, &mut found);
-                found
-            }
+            How::Cpu => cpu::rules(&tables, &encoded, Visit::Both),
             #[cfg(feature = "gpu")]
-            How::Gpu(matcher) => matcher.borrow_mut().candidates(&encoded).expect("an answer of the device"),
+            How::Gpu(matcher) => Found::of(&tables, &matcher.borrow_mut().candidates(&encoded).expect("an answer of the device")),
         };
-        self.generation.verify(batch, &candidates, &mut cache)
+        self.generation.verify(batch, found, &mut cache)
     }
 }

@@ -8,8 +8,8 @@ use dynamic_cep::decide::decide;
 use dynamic_cep::engine::Generation;
 use dynamic_cep::event::EventBatch;
 use dynamic_cep::id::RuleId;
-use dynamic_cep::matcher::cpu::{self, Visit};
-use dynamic_cep::matcher::plain;
+use dynamic_cep::matcher::cpu::{self, Isa, Visit};
+use dynamic_cep::matcher::{Found, plain};
 use dynamic_cep::tables::Artifact;
 use dynamic_cep::tables::artifact::{ArtifactWriter, SOURCE_BLOCK, Section};
 use dynamic_cep_fuzz::{batch, compiled, rule};
@@ -120,13 +120,11 @@ fn exercise(bytes: &[u8]) {
     let mut cache = Default::default();
     let encoded = generation.encode(&batch, &mut cache);
     let mut found = plain::candidates(&tables, &encoded);
-    for portable in [false, true] {
-        if portable {
-            cpu::candidates_portable(&tables, &encoded, &mut found);
-        } else {
-            cpu::candidates(&tables, &encoded, Visit::Both, &mut found);
-        }
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        cpu::candidates_by(isa, &tables, &encoded, Visit::Both, &mut found);
     }
-    let decisions = decide(&generation.verify(&batch, &found, &mut cache), artifact.rules());
+    let mut found = Found::of(&tables, &found);
+    found.rules.append(&mut cpu::rules(&tables, &encoded, Visit::Both).rules);
+    let decisions = decide(&generation.verify(&batch, found, &mut cache), artifact.rules());
     assert_eq!(decisions.actions.len(), batch.rows());
 }

@@ -131,26 +131,23 @@ fn push(column: &mut ColumnBuilder, byte: u8, bytes: &mut &[u8]) -> bool {
     }
 }
 
-/// The rows that the tables of `artifact` find for `batch`, by the plain matcher and by the one for CPUs, residuals verified.
+/// The rows that the tables of `artifact` find for `batch`, by the plain matcher and by the one for CPUs in all its forms, residuals verified.
 ///
 /// # Panics
 /// When the two differ.
 pub fn hits(artifact: dynamic_cep::tables::Artifact, batch: &EventBatch) -> dynamic_cep::flow::Hits {
-    use dynamic_cep::matcher::cpu::{self, Visit};
+    use dynamic_cep::matcher::Found;
+    use dynamic_cep::matcher::cpu::{self, Isa, Visit};
     let generation = dynamic_cep::engine::Generation::new(Arc::new(artifact)).expect("sound residuals");
     let tables = generation.artifact().tables();
     let mut cache = Default::default();
     let encoded = generation.encode(batch, &mut cache);
     let plain = dynamic_cep::matcher::plain::candidates(&tables, &encoded);
-    for portable in [false, true] {
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         let mut found = Vec::new();
-        if portable {
-            cpu::candidates_portable(&tables, &encoded, &mut found);
-        } else {
-            cpu::candidates(&tables, &encoded, Visit::Both, &mut found);
-        }
+        cpu::candidates_by(isa, &tables, &encoded, Visit::Both, &mut found);
         found.sort_unstable();
-        assert_eq!(found, plain, "portable: {portable}");
+        assert_eq!(found, plain, "{isa:?}");
     }
-    generation.verify(batch, &plain, &mut cache)
+    generation.verify(batch, Found::of(&tables, &plain), &mut cache)
 }
