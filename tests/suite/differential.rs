@@ -10,6 +10,7 @@ use dynamic_cep::flow::EncodedBatch;
 use dynamic_cep::matcher::cpu::{self, Isa, Visit};
 use dynamic_cep::matcher::plain;
 use dynamic_cep::rule::Limits;
+use dynamic_cep::tables::builder::{BatchNumbers, TermBatch};
 use dynamic_cep::tables::layout::{LANES, NONE, SEGMENT_GROUPS_MAX};
 use dynamic_cep::tables::{Candidate, TableBuilder};
 
@@ -109,7 +110,13 @@ fn matchers_agree_on_several_segments() {
     for rule in 0..SEGMENT_GROUPS_MAX * LANES + 3_000 {
         let equal = Set::of(vec![Interval::point(key(random.below(40_000) * 2))]);
         let least = Interval { low: Some(Place::at(key(random.below(900) * 2))), high: None };
-        builder.push(0, rule as u32, [(0, &equal), (1, &Set::of(vec![least]))].into_iter(), NONE);
+        let mut batch = TermBatch::default();
+        batch.push([(0, equal), (1, Set::of(vec![least]))].into_iter(), NONE);
+        let mut numbers = BatchNumbers::new(&batch);
+        for column in 0..2 {
+            numbers.column(column, || column);
+        }
+        builder.append(0, rule as u32, (&batch, 0..1), &mut numbers, |residual| residual);
     }
     let built = builder.finish(2, 1, 2);
     let tables = built.view(16);
