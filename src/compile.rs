@@ -3,31 +3,31 @@
 //! Conditions are lowered on all cores, a chunk at a time; the chunks are merged in the order of the sources, so that equal sources give equal bytes.
 
 use crate::event::key::{Key, KeyKind};
-use crate::event::set::Set;
 use crate::event::{Schema, Type, Value};
 use crate::expr::{Expr, Node};
 use crate::id::{FieldId, NodeId};
 use crate::parallel::map_in_order;
-use crate::rule::lint;
+use crate::rule::lint::{self, FormTerm, Outline};
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
 use crate::rule::oracle::Oracle;
 use crate::rule::template::parse_value;
 use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, Severity, Status, check, print};
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
-use crate::tables::builder::{BuiltTables, TableBuilder};
+use crate::tables::builder::{BatchNumbers, BuiltTables, TableBuilder, TermBatch};
 use crate::tables::layout::NONE;
 use foldhash::fast::FixedState;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
 use std::sync::Arc;
+use zstd::bulk::Compressor;
 
 type HashMap<K, V> = std::collections::HashMap<K, V, FixedState>;
 type HashSet<K> = std::collections::HashSet<K, FixedState>;
 
 /// Rules lowered at a time: whole blocks of sources.
 const CHUNK_RULES: usize = SOURCE_BLOCK * 16;
-
-/// Column numbers from here on are derived columns of the chunk.
-const DERIVED: u32 = 1 << 24;
 
 /// What rules are compiled against.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,16 @@ pub struct Compiled {
 
 /// Compiles `rules`, in order.
 pub fn compile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compiled {
-    let mut merger = Merger::new(context);
+    compile_with(rules, context, Some(lint::Linter::default()))
+}
+
+/// Compiles rules that are in service already: without warnings, which take a fifth of the time or more.
+pub fn recompile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compiled {
+    compile_with(rules, context, None)
+}
+
+fn compile_with(rules: impl Iterator<Item = Rule>, context: &Context, linter: Option<lint::Linter>) -> Compiled {
+    let mut merger = Merger::new(context, linter);
     let mut rules = rules.peekable();
     let chunks = std::iter::from_fn(|| rules.peek().is_some().then(|| rules.by_ref().take(CHUNK_RULES).collect::<Vec<Rule>>()));
     map_in_order(
@@ -68,9 +77,10 @@ pub fn compile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compiled
     merger.finish()
 }
 
-/// A chunk of rules, lowered to terms whose columns are fields, or derived columns of the chunk.
+/// A chunk of rules, lowered to terms whose columns are fields or, above those, derived columns of the chunk.
 struct Lowered {
     rules: Vec<LoweredRule>,
+    terms: Terms,
     derived: Vec<Derived>,
     /// Canonical texts: zstd frames of [`SOURCE_BLOCK`] rules.
     sources: Vec<Vec<u8>>,
@@ -85,7 +95,10 @@ struct Derived {
 
 struct LoweredRule {
     rule: Rule,
-    terms: Vec<LoweredTerm>,
+    /// [`hash_of_id`] of the rule's id.
+    id_hash: u64,
+    terms: Range<u32>,
+    outline: Outline,
     /// Kept where a term names a derived column, in case there is no room for it.
     expr: Option<Expr>,
     diagnostics: Vec<Diagnostic>,
@@ -93,9 +106,60 @@ struct LoweredRule {
     checked: bool,
 }
 
-struct LoweredTerm {
-    members: Vec<(u32, Set)>,
-    residual: Option<Vec<u8>>,
+/// Terms, and the residuals that they name by number.
+#[derive(Default)]
+struct Terms {
+    batch: TermBatch,
+    residuals: Distinct<Vec<u8>>,
+}
+
+impl Terms {
+    /// Adds the terms of a condition. `column` names columns as [`Outline::add`] asks.
+    fn add(&mut self, terms: Vec<normal::Term>, expr: &Expr, column: impl Fn(u32) -> u64) -> (Range<u32>, Outline) {
+        let first = self.batch.len();
+        let mut outline = Outline::default();
+        for term in terms {
+            let residual = term.residual_expr(expr).map(|residual| bytes_of(&residual));
+            outline.add(&term.members, residual.as_deref(), |normal::Column(number)| column(number));
+            let residual = residual.map_or(NONE, |residual| self.residuals.number(residual));
+            self.batch.push(term.members.into_iter().map(|(normal::Column(number), set)| (number, set)), residual);
+        }
+        (first..self.batch.len(), outline)
+    }
+
+    /// Terms as the linter compares them; `column` turns the batch's numbers of columns into those of the artifact.
+    fn form(&self, terms: Range<u32>, column: impl Fn(u32) -> u32) -> lint::Form {
+        let term = |term| {
+            let (members, residual) = self.batch.term(term);
+            let residual = (residual != NONE).then(|| self.residuals.all[residual as usize].clone());
+            FormTerm::new(members.map(|(number, set)| (column(number), set)).collect(), residual)
+        };
+        lint::Form::new(terms.map(term).collect())
+    }
+}
+
+/// Values, each once, numbered in the order in which they are first met.
+struct Distinct<T> {
+    all: Vec<T>,
+    numbers: HashMap<T, u32>,
+}
+
+impl<T> Default for Distinct<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), numbers: HashMap::default() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Distinct<T> {
+    fn number(&mut self, value: T) -> u32 {
+        if let Some(&known) = self.numbers.get(&value) {
+            return known;
+        }
+        let number = self.all.len() as u32;
+        self.all.push(value.clone());
+        self.numbers.insert(value, number);
+        number
+    }
 }
 
 /// Columns of one chunk: fields, and a derived column for each expression met.
@@ -106,15 +170,24 @@ struct ChunkColumns<'a> {
     limit: usize,
 }
 
+impl ChunkColumns<'_> {
+    /// A name of a column that is the same in all chunks.
+    fn name(&self, column: u32) -> u64 {
+        let fields = self.schema.fields().len() as u32;
+        column.checked_sub(fields).map_or_else(|| u64::from(column), |derived| hash(&self.derived[derived as usize].identity))
+    }
+}
+
 impl Columns for ChunkColumns<'_> {
     fn column(&mut self, expr: &Expr, operand: NodeId) -> Option<normal::Column> {
         if let Node::Field(field) = expr.node(operand) {
             KeyKind::of(self.schema.field(*field).ty)?;
             return Some(normal::Column(field.0));
         }
+        let first = self.schema.fields().len() as u32;
         let derived = derived(expr, operand)?;
         if let Some(&known) = self.by_identity.get(&derived.identity) {
-            return Some(normal::Column(DERIVED + known));
+            return Some(normal::Column(first + known));
         }
         if self.derived.len() >= self.limit {
             return None;
@@ -122,7 +195,7 @@ impl Columns for ChunkColumns<'_> {
         let number = self.derived.len() as u32;
         self.by_identity.insert(derived.identity.clone(), number);
         self.derived.push(derived);
-        Some(normal::Column(DERIVED + number))
+        Some(normal::Column(first + number))
     }
 }
 
@@ -143,6 +216,10 @@ fn bytes_of(expr: &Expr) -> Vec<u8> {
     postcard::to_stdvec(expr).expect("an expression in memory is written to memory")
 }
 
+fn hash<T: Hash + ?Sized>(value: &T) -> u64 {
+    FixedState::default().hash_one(value)
+}
+
 fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
     let mut columns = ChunkColumns {
         schema: context.schema,
@@ -150,66 +227,92 @@ fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
         by_identity: HashMap::default(),
         limit: context.limits.derived_columns,
     };
+    let mut terms = Terms::default();
     let mut sources = Vec::with_capacity(rules.len().div_ceil(SOURCE_BLOCK));
     let mut lowered = Vec::with_capacity(rules.len());
+    let mut compressor = Compressor::new(1).expect("1 is a level of zstd");
     let mut texts = Vec::new();
+    let mut text = String::new();
     let count = rules.len();
     for (position, rule) in rules.into_iter().enumerate() {
-        let (rule, text) = lower_rule(rule, context, &mut columns);
-        lowered.push(rule);
+        text.clear();
+        lowered.push(lower_rule(rule, context, &mut columns, &mut terms, &mut text));
         texts.extend_from_slice(&(text.len() as u32).to_le_bytes());
         texts.extend_from_slice(text.as_bytes());
         if (position + 1) % SOURCE_BLOCK == 0 || position + 1 == count {
-            sources.push(zstd::bulk::compress(&texts, 1).expect("texts in memory are packed into memory"));
+            sources.push(compressor.compress(&texts).expect("texts in memory are packed into memory"));
             texts.clear();
         }
     }
-    Lowered { rules: lowered, derived: columns.derived, sources }
+    Lowered { rules: lowered, terms, derived: columns.derived, sources }
 }
 
-fn lower_rule(rule: Rule, context: &Context, columns: &mut ChunkColumns) -> (LoweredRule, String) {
-    let mut lowered = LoweredRule { rule, terms: Vec::new(), expr: None, diagnostics: Vec::new(), tests: 0, checked: false };
-    let rule = &lowered.rule;
+/// What a look at one rule alone gives.
+#[derive(Debug)]
+pub struct Checked {
+    /// The typed condition; `None` where it is not sound.
+    pub expr: Option<Expr>,
+    /// Tests of the rule that passed.
+    pub tests: usize,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Types the condition of a rule and runs the rule's own tests.
+#[must_use]
+pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
+    let mut checked = Checked { expr: None, tests: 0, diagnostics: Vec::new() };
     let scope = check::Scope { schema: context.schema, lists: context.lists, parameters: &rule.parameters, limits: context.limits };
     if rule.tenant.is_some() && context.schema.tenant.is_none() {
         let message = "the rule belongs to a tenant, but no field names tenants";
-        lowered
+        checked
             .diagnostics
             .push(about(rule, Severity::Error, "no-tenant-field", message).with_hint("name the field in the schema: `tenant: FIELD`"));
     }
     let expr = match check::condition(&rule.when, &rule.origin, Some(&rule.id), &scope) {
         Ok(expr) => expr,
         Err(diagnostics) => {
-            lowered.diagnostics.extend(diagnostics);
-            return (lowered, String::new());
+            checked.diagnostics.extend(diagnostics);
+            return checked;
         }
     };
-    lowered.checked = true;
     if !rule.tests.is_empty() {
         let oracle = Oracle::new(&expr);
         for test in &rule.tests {
             match run_test(rule, test, &oracle, context.schema) {
-                Ok(()) => lowered.tests += 1,
-                Err(diagnostic) => lowered.diagnostics.push(*diagnostic),
+                Ok(()) => checked.tests += 1,
+                Err(diagnostic) => checked.diagnostics.push(*diagnostic),
             }
         }
     }
-    let text = print::condition(&expr, context.schema);
-    let terms = normal::terms(&expr, context.schema, columns, context.limits.terms);
-    lowered.terms = terms.into_iter().map(|term| lower_term(term, &expr)).collect();
-    if lowered.terms.iter().any(|term| term.members.iter().any(|(column, _)| *column >= DERIVED)) {
-        lowered.expr = Some(expr);
-    }
-    (lowered, text)
+    checked.expr = Some(expr);
+    checked
 }
 
-fn lower_term(term: normal::Term, expr: &Expr) -> LoweredTerm {
-    let residual = term.residual_expr(expr).map(|residual| bytes_of(&residual));
-    LoweredTerm { members: term.members.into_iter().map(|(column, set)| (column.0, set)).collect(), residual }
+/// Lowers one rule, adds its terms to `terms`, and writes its canonical text to `text`.
+fn lower_rule(rule: Rule, context: &Context, columns: &mut ChunkColumns, terms: &mut Terms, text: &mut String) -> LoweredRule {
+    let Checked { expr, tests, diagnostics } = check_rule(&rule, context);
+    let mut lowered = LoweredRule {
+        id_hash: hash(&*rule.id),
+        rule,
+        terms: 0..0,
+        outline: Outline::default(),
+        expr: None,
+        diagnostics,
+        tests,
+        checked: expr.is_some(),
+    };
+    let Some(expr) = expr else { return lowered };
+    print::write_condition(&expr, context.schema, text);
+    let found = normal::terms(&expr, context.schema, columns, context.limits.terms);
+    let first_derived = normal::Column(context.schema.fields().len() as u32);
+    let derived = found.iter().any(|term| term.members.last().is_some_and(|(column, _)| *column >= first_derived));
+    (lowered.terms, lowered.outline) = terms.add(found, &expr, |column| columns.name(column));
+    lowered.expr = derived.then_some(expr);
+    lowered
 }
 
 /// A diagnostic about a rule's whole condition.
-fn about(rule: &Rule, severity: Severity, code: &'static str, primary: impl Into<String>) -> Diagnostic {
+pub(crate) fn about(rule: &Rule, severity: Severity, code: &'static str, primary: impl Into<String>) -> Diagnostic {
     let end = rule.when.find('\n').unwrap_or(rule.when.len());
     Diagnostic::at(severity, code, &rule.origin, &rule.when, 0..end, primary).with_rule(&rule.id)
 }
@@ -265,24 +368,21 @@ struct Merger<'a> {
     column_of_field: HashMap<FieldId, u32>,
     column_of_derived: HashMap<Vec<u8>, u32>,
     derived: usize,
-    residuals: Vec<Vec<u8>>,
-    residual_of: HashMap<Vec<u8>, u32>,
-    tenants: Vec<String>,
-    tenant_of: HashMap<Arc<str>, u32>,
+    residuals: Distinct<Vec<u8>>,
+    tenants: Distinct<Arc<str>>,
     records: Vec<RuleRecord>,
-    ids: HashSet<Arc<str>>,
-    names: Vec<Arc<str>>,
-    further_names: Vec<Arc<str>>,
-    further_name_of: HashMap<Arc<str>, u32>,
+    ids: Ids,
+    /// Names that are not a rule's: numbered after those, once their number is known.
+    further_names: Distinct<Arc<str>>,
     tags: Vec<u32>,
     sources: Vec<Vec<u8>>,
-    linter: lint::Linter,
+    linter: Option<lint::Linter>,
     compiled: Compiled,
     failed: bool,
 }
 
 impl<'a> Merger<'a> {
-    fn new(context: &'a Context<'a>) -> Self {
+    fn new(context: &'a Context<'a>, linter: Option<lint::Linter>) -> Self {
         Self {
             context,
             builder: TableBuilder::default(),
@@ -290,18 +390,14 @@ impl<'a> Merger<'a> {
             column_of_field: HashMap::default(),
             column_of_derived: HashMap::default(),
             derived: 0,
-            residuals: Vec::new(),
-            residual_of: HashMap::default(),
-            tenants: Vec::new(),
-            tenant_of: HashMap::default(),
+            residuals: Distinct::default(),
+            tenants: Distinct::default(),
             records: Vec::new(),
-            ids: HashSet::default(),
-            names: Vec::new(),
-            further_names: Vec::new(),
-            further_name_of: HashMap::default(),
+            ids: Ids::default(),
+            further_names: Distinct::default(),
             tags: Vec::new(),
             sources: Vec::new(),
-            linter: lint::Linter::default(),
+            linter,
             compiled: Compiled::default(),
             failed: false,
         }
@@ -309,35 +405,35 @@ impl<'a> Merger<'a> {
 
     fn merge(&mut self, chunk: Lowered) {
         self.sources.extend(chunk.sources);
+        let mut numbers = Numbers::of(&chunk.terms);
         for rule in chunk.rules {
-            self.merge_rule(rule, &chunk.derived);
+            self.merge_rule(rule, &chunk.terms, &chunk.derived, &mut numbers);
         }
     }
 
-    fn merge_rule(&mut self, mut lowered: LoweredRule, chunk_derived: &[Derived]) {
-        let rule = lowered.rule;
+    fn merge_rule(&mut self, mut lowered: LoweredRule, terms: &Terms, derived: &[Derived], numbers: &mut Numbers) {
+        let rule = &lowered.rule;
         self.compiled.tests += lowered.tests;
         self.failed |= lowered.diagnostics.iter().any(Diagnostic::is_error);
         self.compiled.diagnostics.append(&mut lowered.diagnostics);
-        if !self.ids.insert(Arc::clone(&rule.id)) {
-            let duplicate = about(&rule, Severity::Error, "duplicate-id", format!("a rule with the id `{}` came before", rule.id));
+        if !self.ids.insert(&rule.id, lowered.id_hash) {
+            let duplicate = about(rule, Severity::Error, "duplicate-id", format!("a rule with the id `{}` came before", rule.id));
             self.compiled.diagnostics.push(duplicate.with_hint("ids are unique over all sources of an artifact"));
             self.failed = true;
         }
         if self.records.len() >= self.context.limits.rules {
             if self.records.len() == self.context.limits.rules {
                 let message = format!("there are more than {} rules", self.context.limits.rules);
-                self.compiled.diagnostics.push(about(&rule, Severity::Error, "too-many-rules", message));
+                self.compiled.diagnostics.push(about(rule, Severity::Error, "too-many-rules", message));
             }
             self.failed = true;
             return;
         }
-        let number = self.records.len() as u32;
-        let tenant = rule.tenant.as_ref().map_or(NONE, |tenant| self.tenant(tenant));
+        let tenant = rule.tenant.as_ref().map_or(NONE, |tenant| self.tenants.number(Arc::clone(tenant)));
         let record = RuleRecord {
             score: rule.score,
             tenant,
-            outcome: rule.outcome.as_ref().map_or(NONE, |outcome| self.further_name(outcome)),
+            outcome: rule.outcome.as_ref().map_or(NONE, |outcome| self.further_names.number(Arc::clone(outcome))),
             first_tag: self.tags.len() as u32,
             tags: rule.tags.len().min(usize::from(u16::MAX)) as u16,
             action: match rule.action {
@@ -353,57 +449,78 @@ impl<'a> Merger<'a> {
             },
         };
         for tag in rule.tags.iter().take(usize::from(record.tags)) {
-            let tag = self.further_name(tag);
-            self.tags.push(tag);
+            self.tags.push(self.further_names.number(Arc::clone(tag)));
         }
         self.records.push(record);
-        self.names.push(Arc::clone(&rule.id));
         self.compiled.rules += 1;
         if self.failed || !lowered.checked {
             return;
         }
-        let terms = self.resolve(lowered.terms, lowered.expr.as_ref(), chunk_derived);
-        let views: Vec<lint::TermView> = terms.iter().map(|term| (term.members.as_slice(), term.residual.as_deref())).collect();
-        let warnings = self.linter.lint(tenant, &rule.id, &views);
+        if let Some(expr) = &lowered.expr
+            && !self.has_room(terms.batch.columns_of(lowered.terms.clone()), derived)
+        {
+            // Lowered again, with the columns that there are.
+            let context = self.context;
+            let found = normal::terms(expr, context.schema, &mut FrozenColumns { merger: self }, context.limits.terms);
+            let mut terms = Terms::default();
+            let (range, outline) = terms.add(found, expr, |column| self.column_name(column));
+            let mut numbers = Numbers::of(&terms);
+            for column in terms.batch.columns_of(range.clone()) {
+                numbers.batch.column(column, || column);
+            }
+            self.add(rule, tenant, (&terms, range), outline, &mut numbers);
+            return;
+        }
+        for column in terms.batch.columns_of(lowered.terms.clone()) {
+            let fields = self.context.schema.fields().len() as u32;
+            numbers.batch.column(column, || match column.checked_sub(fields) {
+                None => self.field_column(FieldId(column)),
+                Some(number) => self.derived_column(&derived[number as usize]),
+            });
+        }
+        self.add(rule, tenant, (terms, lowered.terms), lowered.outline, numbers);
+    }
+
+    /// Whether the derived columns among `columns` are there already, or may still be added.
+    fn has_room(&self, columns: impl Iterator<Item = u32>, derived: &[Derived]) -> bool {
+        let fields = self.context.schema.fields().len() as u32;
+        let mut wanted: Vec<u32> = columns.filter_map(|column| column.checked_sub(fields)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let new = wanted.iter().filter(|number| !self.column_of_derived.contains_key(&derived[**number as usize].identity)).count();
+        self.derived + new <= self.context.limits.derived_columns
+    }
+
+    /// Adds the terms of the last rule. The columns that they name have their numbers.
+    fn add(&mut self, rule: &Rule, tenant: u32, (terms, range): (&Terms, Range<u32>), outline: Outline, numbers: &mut Numbers) {
+        let number = self.records.len() as u32 - 1;
+        let (ids, batch) = (&self.ids, &numbers.batch);
+        let form = || terms.form(range.clone(), |column| batch.known(column));
+        let linter = self.linter.as_mut();
+        let warnings = linter.map(|linter| linter.lint(tenant, number, outline, |rule| ids.name(rule), form)).unwrap_or_default();
         self.compiled.diagnostics.extend(
-            warnings.into_iter().map(|finding| about(&rule, Severity::Warning, finding.code, finding.primary).with_hint(finding.hint)),
+            warnings.into_iter().map(|finding| about(rule, Severity::Warning, finding.code, finding.primary).with_hint(finding.hint)),
         );
         if rule.status == Status::Off {
             return;
         }
         let partition = if tenant == NONE { 0 } else { tenant + 1 };
-        for term in terms {
-            let residual = term.residual.map_or(NONE, |bytes| self.residual(bytes));
-            self.builder.push(partition, number, term.members.iter().map(|(column, set)| (*column, set)), residual);
-        }
+        let residual = |residual: u32| {
+            let known = &mut numbers.residuals[residual as usize];
+            if *known == NONE {
+                *known = self.residuals.number(terms.residuals.all[residual as usize].clone());
+            }
+            *known
+        };
+        self.builder.append(partition, number, (&terms.batch, range), &mut numbers.batch, residual);
     }
 
-    /// Gives the terms the columns of the artifact. Where there is no room for a derived column, the rule is lowered again, with those there are.
-    fn resolve(&mut self, mut terms: Vec<LoweredTerm>, expr: Option<&Expr>, chunk_derived: &[Derived]) -> Vec<LoweredTerm> {
-        if let Some(expr) = expr {
-            let mut wanted: Vec<u32> =
-                terms.iter().flat_map(|term| term.members.iter().map(|(column, _)| *column).filter(|column| *column >= DERIVED)).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            let new =
-                wanted.iter().filter(|c| !self.column_of_derived.contains_key(&chunk_derived[(**c - DERIVED) as usize].identity)).count();
-            if self.derived + new > self.context.limits.derived_columns {
-                let context = self.context;
-                let again = normal::terms(expr, context.schema, &mut FrozenColumns { merger: self }, context.limits.terms);
-                return again.into_iter().map(|term| lower_term(term, expr)).collect();
-            }
+    /// A name of a column as [`ChunkColumns::name`] gives it.
+    fn column_name(&self, column: u32) -> u64 {
+        match &self.columns[column as usize].0 {
+            ColumnSource::Field(field) => u64::from(field.0),
+            ColumnSource::Derived(expr) => hash(&bytes_of(expr)),
         }
-        for term in &mut terms {
-            for (column, _) in &mut term.members {
-                *column = if *column < DERIVED {
-                    self.field_column(FieldId(*column))
-                } else {
-                    self.derived_column(&chunk_derived[(*column - DERIVED) as usize])
-                };
-            }
-            term.members.sort_unstable_by_key(|(column, _)| *column);
-        }
-        terms
     }
 
     fn field_column(&mut self, field: FieldId) -> u32 {
@@ -426,39 +543,8 @@ impl<'a> Merger<'a> {
         column
     }
 
-    fn residual(&mut self, bytes: Vec<u8>) -> u32 {
-        if let Some(&known) = self.residual_of.get(&bytes) {
-            return known;
-        }
-        let number = self.residuals.len() as u32;
-        self.residual_of.insert(bytes.clone(), number);
-        self.residuals.push(bytes);
-        number
-    }
-
-    fn tenant(&mut self, tenant: &Arc<str>) -> u32 {
-        if let Some(&known) = self.tenant_of.get(tenant) {
-            return known;
-        }
-        let number = self.tenants.len() as u32;
-        self.tenants.push(tenant.to_string());
-        self.tenant_of.insert(Arc::clone(tenant), number);
-        number
-    }
-
-    /// A name that is not a rule's: numbered after those, once their number is known.
-    fn further_name(&mut self, name: &Arc<str>) -> u32 {
-        if let Some(&known) = self.further_name_of.get(name) {
-            return known;
-        }
-        let number = self.further_names.len() as u32;
-        self.further_names.push(Arc::clone(name));
-        self.further_name_of.insert(Arc::clone(name), number);
-        number
-    }
-
     fn finish(mut self) -> Compiled {
-        self.compiled.diagnostics.extend(self.linter.finish());
+        self.compiled.diagnostics.extend(self.linter.iter_mut().flat_map(lint::Linter::finish));
         if self.failed {
             return self.compiled;
         }
@@ -467,15 +553,15 @@ impl<'a> Merger<'a> {
             record.outcome += rules;
         }
         self.tags.iter_mut().for_each(|tag| *tag += rules);
-        self.names.append(&mut self.further_names);
+        self.further_names.all.iter().for_each(|name| self.ids.names.push(name.as_bytes()));
         if self.columns.is_empty() {
             // Tables have at least one column; where no rule has a threshold it is that of a constant.
             let mut constant = Expr::new();
             constant.push(Node::Constant(Value::Null), Type::Int);
             self.columns.push((ColumnSource::Derived(constant), KeyKind::Narrow));
         }
-        self.ids = HashSet::default();
-        let built = std::mem::take(&mut self.builder).finish(self.columns.len(), self.tenants.len() + 1, self.context.threads);
+        (self.ids.numbers, self.linter) = Default::default();
+        let built = std::mem::take(&mut self.builder).finish(self.columns.len(), self.tenants.all.len() + 1, self.context.threads);
         let artifact = self.write(built);
         self.compiled.artifact = Some(artifact);
         self.compiled
@@ -495,7 +581,7 @@ impl<'a> Merger<'a> {
             for key in thresholds.keys {
                 match key {
                     Key::Narrow(key) => narrow.push(key),
-                    Key::Wide(key) => wide.push([key as u64, (key >> 64) as u64]),
+                    Key::Wide([high, low]) => wide.push([low, high]),
                     Key::Text(text) => texts.push(text.as_bytes()),
                 }
             }
@@ -509,12 +595,11 @@ impl<'a> Merger<'a> {
             time: schema.time,
             key: schema.key,
             label: schema.label,
-            tenants: std::mem::take(&mut self.tenants),
+            tenants: self.tenants.all.iter().map(ToString::to_string).collect(),
             columns,
         };
         let manifest = postcard::to_stdvec(&manifest).expect("a manifest in memory is written to memory");
-        let names: Texts = self.names.iter().map(|name| name.as_bytes()).collect();
-        let residuals: Texts = self.residuals.iter().map(Vec::as_slice).collect();
+        let residuals: Texts = self.residuals.all.iter().map(Vec::as_slice).collect();
         let sources: Texts = self.sources.iter().map(Vec::as_slice).collect();
         let mut writer = ArtifactWriter::default();
         writer.add(Section::Manifest, &manifest);
@@ -526,6 +611,10 @@ impl<'a> Merger<'a> {
         writer.add(Section::LeafSlots, &built.leaf_slots);
         writer.add(Section::TermRules, &built.term_rules);
         writer.add(Section::TailRefs, &built.tail_refs);
+        writer.add(Section::NodeBitmaps, &built.node_bitmaps);
+        writer.add(Section::BitmapTiles, &built.bitmap_tiles);
+        writer.add(Section::BitmapColumns, &built.bitmap_columns);
+        writer.add(Section::Bitmaps, &built.bitmaps);
         writer.add(Section::Tails, &built.tails);
         writer.add(Section::SetTests, &built.set_tests);
         writer.add(Section::Intervals, &built.intervals);
@@ -536,7 +625,7 @@ impl<'a> Merger<'a> {
         writer.add(Section::Tags, &self.tags);
         for (texts, offsets, bytes) in [
             (&texts, Section::TextOffsets, Section::TextBytes),
-            (&names, Section::NameOffsets, Section::NameBytes),
+            (&self.ids.names, Section::NameOffsets, Section::NameBytes),
             (&residuals, Section::ResidualOffsets, Section::ResidualBytes),
             (&sources, Section::SourceOffsets, Section::SourceBytes),
         ] {
@@ -544,6 +633,44 @@ impl<'a> Merger<'a> {
             writer.add(bytes, &texts.bytes);
         }
         writer.finish()
+    }
+}
+
+/// The numbers of a chunk's terms in the artifact.
+struct Numbers {
+    batch: BatchNumbers,
+    residuals: Vec<u32>,
+}
+
+impl Numbers {
+    fn of(terms: &Terms) -> Self {
+        Self { batch: BatchNumbers::new(&terms.batch), residuals: vec![NONE; terms.residuals.all.len()] }
+    }
+}
+
+/// The ids of the rules, in order, and which came before. A table of their hashes stays small, and grows without a look at the ids.
+#[derive(Default)]
+struct Ids {
+    names: Texts,
+    /// The first rule whose id has this hash.
+    numbers: HashMap<u64, u32>,
+    /// Ids whose hash is that of another, earlier id.
+    others: HashSet<Vec<u8>>,
+}
+
+impl Ids {
+    /// Adds an id; `false` where it came before.
+    fn insert(&mut self, id: &str, hash: u64) -> bool {
+        let number = self.names.offsets.len() as u32 - 1;
+        let first = *self.numbers.entry(hash).or_insert(number);
+        let new = first == number || *self.names.get(first as usize) != *id.as_bytes() && self.others.insert(id.as_bytes().to_vec());
+        self.names.push(id.as_bytes());
+        new
+    }
+
+    /// The id of rule `rule`.
+    fn name(&self, rule: u32) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.names.get(rule as usize))
     }
 }
 
@@ -579,6 +706,10 @@ impl Texts {
     fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         self.offsets.push(self.bytes.len() as u64);
+    }
+
+    fn get(&self, index: usize) -> &[u8] {
+        &self.bytes[self.offsets[index] as usize..self.offsets[index + 1] as usize]
     }
 }
 

@@ -24,6 +24,12 @@ pub struct Decisions {
 /// Decides every row of `hits`. A sum of scores does not depend on the order of the rules, except where it leaves 64 bits, and there it is taken in 128.
 #[must_use]
 pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
+    decide_with(hits, |rule| &records[rule.index()])
+}
+
+/// The same where the records do not lie in one run.
+#[must_use]
+pub fn decide_with<'a>(hits: &Hits, record: impl Fn(RuleId) -> &'a RuleRecord) -> Decisions {
     let rows = hits.rows();
     let mut decisions = Decisions { scores: Vec::with_capacity(rows), actions: Vec::with_capacity(rows), ..Decisions::default() };
     decisions.rules.rules.reserve(hits.rules.len());
@@ -33,7 +39,7 @@ pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
         let rules = hits.row(row);
         let (mut score, mut overflows, mut action, mut all_live) = (0_i64, false, 0, true);
         for &rule in rules {
-            let record = &records[rule.index()];
+            let record = record(rule);
             if record.status == LIVE {
                 let (sum, overflow) = score.overflowing_add(record.score);
                 (score, overflows) = (sum, overflows | overflow);
@@ -43,12 +49,13 @@ pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
             }
         }
         if overflows {
-            score = saturated(rules, records);
+            score = saturated(rules.iter().map(|rule| record(*rule)));
         }
         if all_live {
             decisions.rules.rules.extend_from_slice(rules);
         } else {
-            let with = |status| rules.iter().copied().filter(move |rule| records[rule.index()].status == status);
+            let record = &record;
+            let with = |status| rules.iter().copied().filter(move |rule| record(*rule).status == status);
             decisions.rules.rules.extend(with(LIVE));
             decisions.shadow_rules.rules.extend(with(SHADOW));
         }
@@ -61,9 +68,8 @@ pub fn decide(hits: &Hits, records: &[RuleRecord]) -> Decisions {
 }
 
 /// The sum of scores that leaves 64 bits somewhere on the way, and perhaps at the end.
-fn saturated(rules: &[RuleId], records: &[RuleRecord]) -> i64 {
-    let live = rules.iter().map(|rule| &records[rule.index()]).filter(|record| record.status == LIVE);
-    let score: i128 = live.map(|record| i128::from(record.score)).sum();
+fn saturated<'a>(records: impl Iterator<Item = &'a RuleRecord>) -> i64 {
+    let score: i128 = records.filter(|record| record.status == LIVE).map(|record| i128::from(record.score)).sum();
     i64::try_from(score).unwrap_or(if score < 0 { i64::MIN } else { i64::MAX })
 }
 

@@ -23,7 +23,7 @@ pub struct Encoder {
     columns: Vec<ColumnEncoder>,
     tenant: Option<FieldId>,
     /// Partition of each tenant by name.
-    partitions: HashMap<String, u32>,
+    partitions: HashMap<String, u32, foldhash::fast::FixedState>,
 }
 
 #[derive(Debug)]
@@ -113,10 +113,16 @@ impl Encoder {
         let Some(column) = self.tenant.and_then(|field| batch.column(field)) else { return partitions };
         let find = |name: &str| self.partitions.get(name).copied().unwrap_or(0);
         if let Some(texts) = column.as_any_dictionary_opt() {
-            let by_value: Vec<u32> = texts.values().as_string::<i32>().iter().map(|name| name.map_or(0, find)).collect();
+            let distinct = texts.values().as_string::<i32>();
             let keys = texts.keys().as_primitive::<Int32Type>();
-            for (row, key) in keys.iter().enumerate() {
-                partitions[row] = key.map_or(0, |key| by_value[key as usize]);
+            // As for the columns: only what occurs is looked up, once.
+            let mut known = vec![u32::MAX; distinct.len()];
+            for row in (0..keys.len()).filter(|row| keys.is_valid(*row)) {
+                let value = keys.value(row) as usize;
+                if known[value] == u32::MAX {
+                    known[value] = if distinct.is_valid(value) { find(distinct.value(value)) } else { 0 };
+                }
+                partitions[row] = known[value];
             }
         } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
             numbers.iter().enumerate().for_each(|(row, number)| partitions[row] = number.map_or(0, |number| find(&number.to_string())));

@@ -19,6 +19,8 @@
 //! * **Events to hits.** [`encode`] turns each value into a code, its place among the thresholds of its column; [`matcher`] compares codes
 //!   with ranges, and nothing else, on the CPU or in WGSL; [`engine`] evaluates residuals on the candidates that are left, with [`expr`] over whole
 //!   columns. [`decide`] makes a score and an action of the hits.
+//! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in small parts beside it, and what of the base
+//!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`rule::oracle`], and shares neither tables nor encoder nor columnar
 //!   evaluation with the others. Every back end gives its answer, to the bit.
 //!
@@ -41,16 +43,17 @@
 //! | `flow` | `id` |
 //! | `parallel` | |
 //! | `rule` | `event`, `expr`, `id` |
-//! | `tables` | `event`, `expr`, `id` |
+//! | `tables` | `event`, `expr`, `id`, `parallel` |
 //! | `compile` | `event`, `expr`, `id`, `parallel`, `rule`, `tables` |
 //! | `reference` | `event`, `flow`, `id`, `rule`, `tables` |
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
 //! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `decide` | `flow`, `id`, `tables` |
+//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
-//! | `workload` | `codec`, `compile`, `event`, `flow`, `rule` |
+//! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
@@ -60,7 +63,9 @@
 //! *Rule*; *condition*, its boolean expression; *term*, a conjunction of the normal form; *threshold*, a constant that a column is compared with; *code*, the
 //! place of a value among the thresholds of its column; *residual*, the part of a term that is evaluated and not looked up; *candidate*, a
 //! row and a term whose ranges hold; *hit*, a row and a rule that matches it; *decision*, what the engine says of one event; *artifact*, compiled
-//! rules; *generation*, an artifact in service, named by its hash.
+//! rules; *generation*, an artifact in service, named by its hash; *change*, of one rule; *snapshot*, a state of changing rules, named by a hash of its first artifact and the
+//! changes since; *base*, the artifact that most of them lie in; *part*, newer rules compiled together; *loose rule*, one that is not yet in a part; *compaction*,
+//! a new base of everything.
 //!
 //! # Modules
 //!
@@ -86,6 +91,9 @@ pub mod decide;
 pub mod encode;
 pub mod engine;
 pub mod matcher;
+
+// Both paths: rules that change while they are in service.
+pub mod live;
 
 // The edges.
 pub mod codec;

@@ -1,7 +1,7 @@
 //! DuckDB: a join of events and rules, by the program `duckdb` or the Python module, whichever is there.
 //!
 //! The rules are a table with the bounds of each field as columns, open ones as the ends of the type; the join is on the merchant code (and the tenant, or the country), which
-//! makes it a hash join, and the bounds are its filter. One thread; the hits are written to a table in memory, several times, of which the median counts.
+//! makes it a hash join, and the bounds are its filter. One thread; the hits are written to a table in memory, several times, of which the fastest counts.
 
 use super::condition::Test;
 use super::{Answers, EVENTS, Figures, Problem, shown};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Joins that are timed.
-const JOINS: usize = 5;
+const JOINS: usize = 15;
 
 /// Runs the SQL on standard input with the Python module.
 const PYTHON: &str = "import duckdb, sys; duckdb.connect().execute(sys.stdin.read())";
@@ -78,10 +78,15 @@ pub fn figures(program: &[&str], problem: &Problem, right: &Answers) -> Result<F
     right.hold("duckdb", EVENTS, answer);
     let laps = std::fs::read_to_string(path("laps.csv"))?;
     let laps: Vec<f64> = laps.lines().map(str::parse).collect::<Result<_, _>>()?;
-    let mut joins: Vec<f64> = laps[1..].windows(2).map(|pair| (pair[1] - pair[0]) / 1e6).collect();
-    joins.sort_unstable_by(f64::total_cmp);
+    let joins: Vec<f64> = laps[1..].windows(2).map(|pair| (pair[1] - pair[0]) / 1e6).collect();
     let build = Duration::from_secs_f64((laps[1] - laps[0]) / 1e6);
-    Ok(shown(Figures { peer: "duckdb", events: EVENTS, hits: answer.hits, events_per_s: EVENTS as f64 / joins[joins.len() / 2], build }))
+    Ok(shown(Figures {
+        peer: "duckdb",
+        events: EVENTS,
+        hits: answer.hits,
+        events_per_s: EVENTS as f64 / joins.into_iter().fold(f64::INFINITY, f64::min),
+        build,
+    }))
 }
 
 fn sql(problem: &Problem) -> String {
@@ -102,7 +107,7 @@ fn sql(problem: &Problem) -> String {
             "r.not_country IS NULL",
         )
     };
-    let mut sql = format!("SET threads = 1;\nCREATE TABLE events AS FROM 'events.parquet';\nCREATE TABLE laps (at BIGINT);\n{lap}");
+    let mut sql = format!("SET threads = 1;\nCREATE TABLE events AS FROM 'events.parquet';\nCREATE TABLE laps (stamp BIGINT);\n{lap}");
     let _ = writeln!(sql, "CREATE TABLE rules AS {unnested};\n{lap}");
     for _ in 0..JOINS {
         let _ = writeln!(
@@ -112,7 +117,7 @@ fn sql(problem: &Problem) -> String {
             bounds.join(" AND ")
         );
     }
-    sql.push_str("COPY hits TO 'hits.parquet';\nCOPY (FROM laps ORDER BY at) TO 'laps.csv' (HEADER false);\n");
+    sql.push_str("COPY hits TO 'hits.parquet';\nCOPY (FROM laps ORDER BY stamp) TO 'laps.csv' (HEADER false);\n");
     sql
 }
 

@@ -35,7 +35,7 @@ const EVENTS: usize = 8192;
 const BATCH: usize = 1024;
 
 /// Time of a peer for its answers, and for its figures.
-const CHECKING: Duration = Duration::from_secs(2);
+const CHECKING: Duration = Duration::from_secs(1);
 const TIMING: Duration = Duration::from_secs(3);
 
 /// A tree of more rules takes longer to build than the rest of the run together.
@@ -175,15 +175,26 @@ fn one_by_one(peer: &'static str, build: Duration, right: &Answers, mut hits: im
         events += 1;
     }
     right.hold(peer, events, answer);
+    let seconds = fastest(|| {
+        for event in 0..events {
+            found.clear();
+            hits(event, &mut found);
+            std::hint::black_box(&found);
+        }
+    });
+    shown(Figures { peer, events, hits: answer.hits, events_per_s: events as f64 / seconds, build })
+}
+
+/// Seconds of the fastest pass: whatever else a machine does only ever makes one slower.
+fn fastest(mut pass: impl FnMut()) -> f64 {
+    let mut fastest = f64::INFINITY;
     let start = Instant::now();
-    let mut timed = 0;
-    while timed < events || start.elapsed() < TIMING {
-        found.clear();
-        hits(timed % events, &mut found);
-        std::hint::black_box(&found);
-        timed += 1;
+    while start.elapsed() < TIMING || fastest.is_infinite() {
+        let start = Instant::now();
+        pass();
+        fastest = fastest.min(start.elapsed().as_secs_f64());
     }
-    shown(Figures { peer, events, hits: answer.hits, events_per_s: timed as f64 / start.elapsed().as_secs_f64(), build })
+    fastest
 }
 
 fn shown(figures: Figures) -> Figures {
@@ -221,21 +232,12 @@ fn ours(problem: &Problem, right: &mut Answers) -> Result<Figures, Box<dyn Error
             right.0.push(answer);
         }
     }
-    let start = Instant::now();
-    let mut timed = 0;
-    while start.elapsed() < TIMING {
+    let seconds = fastest(|| {
         for batch in &problem.batches {
             std::hint::black_box(hits(batch));
         }
-        timed += EVENTS;
-    }
-    Ok(shown(Figures {
-        peer: "dynamic-cep",
-        events: EVENTS,
-        hits: answer.hits,
-        events_per_s: timed as f64 / start.elapsed().as_secs_f64(),
-        build,
-    }))
+    });
+    Ok(shown(Figures { peer: "dynamic-cep", events: EVENTS, hits: answer.hits, events_per_s: EVENTS as f64 / seconds, build }))
 }
 
 /// Row by row and rule by rule: the reference back end.

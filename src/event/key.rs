@@ -6,17 +6,47 @@
 
 use super::schema::Type;
 use super::value::Value;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 const SIGN: u64 = 1 << 63;
 const WIDE_SIGN: u128 = 1 << 127;
 
 /// The key of one value. Keys of one column are all of one variant, and sort as its values.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     Narrow(u64),
-    Wide(u128),
+    /// 128 bits as high and low half: in two words, so that keys, of which there are millions, need no alignment to sixteen bytes.
+    Wide([u64; 2]),
     Text(Arc<str>),
+}
+
+impl Hash for Key {
+    /// Without the variant, which is the same for all keys that are compared.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Narrow(key) => state.write_u64(*key),
+            Self::Wide([high, low]) => {
+                state.write_u64(*high);
+                state.write_u64(*low);
+            }
+            Self::Text(text) => text.hash(state),
+        }
+    }
+}
+
+impl Key {
+    /// The 128-bit key `bits`.
+    #[must_use]
+    pub const fn wide(bits: u128) -> Self {
+        Self::Wide([(bits >> 64) as u64, bits as u64])
+    }
+}
+
+/// The bits of a wide key.
+#[must_use]
+pub const fn wide_bits([high, low]: [u64; 2]) -> u128 {
+    (high as u128) << 64 | low as u128
 }
 
 /// How the keys of a type are held.
@@ -70,7 +100,7 @@ pub fn of_value(value: &Value) -> Option<Key> {
         Value::Float(value) => Key::Narrow(of_f64(*value)),
         Value::Timestamp { ticks, .. } => Key::Narrow(of_i64(*ticks)),
         Value::Date(days) => Key::Narrow(of_i64(i64::from(*days))),
-        Value::Decimal { units, .. } => Key::Wide(of_i128(*units)),
+        Value::Decimal { units, .. } => Key::wide(of_i128(*units)),
         Value::Text(text) => Key::Text(Arc::clone(text)),
         Value::Null | Value::Interval { .. } => return None,
     })
@@ -84,7 +114,7 @@ pub fn range(ty: Type) -> Option<(Key, Key)> {
         Type::Int | Type::Timestamp(_) | Type::UInt => (Key::Narrow(0), Key::Narrow(u64::MAX)),
         Type::Float => (Key::Narrow(of_f64(f64::NEG_INFINITY)), Key::Narrow(u64::MAX)),
         Type::Date => (Key::Narrow(of_i64(i64::from(i32::MIN))), Key::Narrow(of_i64(i64::from(i32::MAX)))),
-        Type::Decimal { .. } => (Key::Wide(of_i128(-DECIMAL_UNITS_MAX)), Key::Wide(of_i128(DECIMAL_UNITS_MAX))),
+        Type::Decimal { .. } => (Key::wide(of_i128(-DECIMAL_UNITS_MAX)), Key::wide(of_i128(DECIMAL_UNITS_MAX))),
         Type::Text | Type::Null | Type::Interval => return None,
     })
 }
@@ -108,7 +138,7 @@ pub fn to_value(key: &Key, ty: Type) -> Value {
         }),
         (Key::Narrow(key), Type::Timestamp(unit)) => Value::Timestamp { ticks: (*key ^ SIGN) as i64, unit },
         (Key::Narrow(key), Type::Date) => Value::Date((*key ^ SIGN) as i64 as i32),
-        (Key::Wide(key), Type::Decimal { scale }) => Value::Decimal { units: (*key ^ WIDE_SIGN) as i128, scale },
+        (Key::Wide(key), Type::Decimal { scale }) => Value::Decimal { units: (wide_bits(*key) ^ WIDE_SIGN) as i128, scale },
         (Key::Text(text), Type::Text) => Value::Text(Arc::clone(text)),
         _ => Value::Null,
     }

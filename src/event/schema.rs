@@ -1,6 +1,7 @@
 //! The schema: fields, their types, and the roles that some of them play.
 
 use crate::id::FieldId;
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -109,7 +110,7 @@ pub struct Field {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schema {
     fields: Vec<Field>,
-    by_name: HashMap<String, FieldId>,
+    by_name: HashMap<String, FieldId, FixedState>,
     /// The event's own identifier, carried into the outputs.
     pub id: Option<FieldId>,
     /// The field that names the tenant an event belongs to.
@@ -128,7 +129,7 @@ impl Schema {
     /// # Errors
     /// The name that occurs twice.
     pub fn new(fields: Vec<Field>) -> Result<Self, String> {
-        let mut by_name = HashMap::with_capacity(fields.len());
+        let mut by_name = HashMap::with_capacity_and_hasher(fields.len(), FixedState::default());
         for (index, field) in fields.iter().enumerate() {
             if by_name.insert(field.name.clone(), FieldId::new(index)).is_some() {
                 return Err(field.name.clone());

@@ -2,18 +2,20 @@
 
 use crate::event::key::Key;
 use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 
 /// A place on the line of keys: at a key, just before it, or just after it.
 ///
 /// Ordered by key, then before < at < after. "After `a`" and "before `b`" are different places even where nothing lies between; all that the algebra
 /// needs is that no place is ever on the wrong side.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub key: Key,
     pub side: Side,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     Before,
     At,
@@ -54,10 +56,19 @@ impl Place {
 }
 
 /// All places from `low` to `high`, both included; `None` is unbounded. Lower bounds are at or after a key, upper bounds at or before one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interval {
     pub low: Option<Place>,
     pub high: Option<Place>,
+}
+
+impl Hash for Interval {
+    /// The sides in one word, and the keys: intervals are hashed by the million.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let side = |place: &Option<Place>| place.as_ref().map_or(3, |place| place.side as u8);
+        state.write_u8(side(&self.low) << 2 | side(&self.high));
+        [&self.low, &self.high].into_iter().flatten().for_each(|place| place.key.hash(state));
+    }
 }
 
 impl Interval {
@@ -85,58 +96,163 @@ fn compare_high(a: Option<&Place>, b: Option<&Place>) -> Ordering {
     }
 }
 
+/// Intervals one after the other. Nearly all sets have one, which is held without an allocation.
+#[derive(Clone, Debug, Default)]
+pub enum Intervals {
+    #[default]
+    None,
+    One(Interval),
+    Many(Vec<Interval>),
+}
+
+impl Intervals {
+    pub fn push(&mut self, interval: Interval) {
+        match self {
+            Self::None => *self = Self::One(interval),
+            Self::One(_) => {
+                let mut all = std::mem::take(self).into_vec();
+                all.push(interval);
+                *self = Self::Many(all);
+            }
+            Self::Many(all) => all.push(interval),
+        }
+    }
+
+    /// Adds an interval that does not start before the last one: becomes part of that where they overlap or touch, and is dropped if it is empty.
+    pub fn append(&mut self, interval: Interval) {
+        if interval.is_empty() {
+            return;
+        }
+        let last = match self {
+            Self::None => None,
+            Self::One(only) => Some(only),
+            Self::Many(all) => all.last_mut(),
+        };
+        match last {
+            Some(last) if touches(last, &interval) => {
+                if compare_high(interval.high.as_ref(), last.high.as_ref()) == Ordering::Greater {
+                    last.high = interval.high;
+                }
+            }
+            _ => self.push(interval),
+        }
+    }
+
+    fn into_vec(self) -> Vec<Interval> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(only) => vec![only],
+            Self::Many(all) => all,
+        }
+    }
+}
+
+impl Deref for Intervals {
+    type Target = [Interval];
+
+    fn deref(&self) -> &[Interval] {
+        match self {
+            Self::None => &[],
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(all) => all,
+        }
+    }
+}
+
+impl From<Vec<Interval>> for Intervals {
+    fn from(mut all: Vec<Interval>) -> Self {
+        if all.len() > 1 {
+            return Self::Many(all);
+        }
+        all.pop().map_or(Self::None, Self::One)
+    }
+}
+
+impl Extend<Interval> for Intervals {
+    fn extend<I: IntoIterator<Item = Interval>>(&mut self, intervals: I) {
+        intervals.into_iter().for_each(|interval| self.push(interval));
+    }
+}
+
+impl FromIterator<Interval> for Intervals {
+    fn from_iter<I: IntoIterator<Item = Interval>>(intervals: I) -> Self {
+        let mut all = Self::None;
+        all.extend(intervals);
+        all
+    }
+}
+
+impl IntoIterator for Intervals {
+    type Item = Interval;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Interval>, std::vec::IntoIter<Interval>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, many) = match self {
+            Self::None => (None, Vec::new()),
+            Self::One(only) => (Some(only), Vec::new()),
+            Self::Many(all) => (None, all),
+        };
+        one.into_iter().chain(many)
+    }
+}
+
+impl PartialEq for Intervals {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Intervals {}
+
+impl Hash for Intervals {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
 /// The values of a column for which a predicate holds: whether NULL is one, and intervals, ascending, disjoint and not touching.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Set {
     pub null: bool,
-    pub intervals: Vec<Interval>,
+    pub intervals: Intervals,
 }
 
 impl Set {
     /// No value.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { null: false, intervals: Vec::new() }
+        Self { null: false, intervals: Intervals::None }
     }
 
     /// Every value but NULL.
     #[must_use]
-    pub fn values() -> Self {
-        Self { null: false, intervals: vec![Interval { low: None, high: None }] }
+    pub const fn values() -> Self {
+        Self { null: false, intervals: Intervals::One(Interval { low: None, high: None }) }
     }
 
     /// NULL alone.
     #[must_use]
     pub const fn null() -> Self {
-        Self { null: true, intervals: Vec::new() }
+        Self { null: true, intervals: Intervals::None }
     }
 
     /// The set of these intervals, in any order, overlapping or empty ones allowed.
     #[must_use]
-    pub fn of(intervals: Vec<Interval>) -> Self {
-        let mut set = Self { null: false, intervals };
+    pub fn of(intervals: impl Into<Intervals>) -> Self {
+        let mut set = Self { null: false, intervals: intervals.into() };
         set.normalise();
         set
     }
 
     fn normalise(&mut self) {
-        self.intervals.retain(|interval| !interval.is_empty());
-        if self.intervals.len() < 2 {
+        let in_order =
+            |pair: &[Interval]| compare_low(pair[0].low.as_ref(), pair[1].low.as_ref()) == Ordering::Less && !touches(&pair[0], &pair[1]);
+        if !self.intervals.iter().any(Interval::is_empty) && self.intervals.windows(2).all(in_order) {
             return;
         }
-        self.intervals.sort_by(|a, b| compare_low(a.low.as_ref(), b.low.as_ref()));
-        let mut merged: Vec<Interval> = Vec::with_capacity(self.intervals.len());
-        for interval in self.intervals.drain(..) {
-            match merged.last_mut() {
-                Some(last) if touches(last, &interval) => {
-                    if compare_high(interval.high.as_ref(), last.high.as_ref()) == Ordering::Greater {
-                        last.high = interval.high;
-                    }
-                }
-                _ => merged.push(interval),
-            }
-        }
-        self.intervals = merged;
+        let mut intervals = std::mem::take(&mut self.intervals).into_vec();
+        intervals.sort_by(|a, b| compare_low(a.low.as_ref(), b.low.as_ref()));
+        intervals.into_iter().for_each(|interval| self.intervals.append(interval));
     }
 
     #[must_use]
@@ -147,7 +263,7 @@ impl Set {
     /// Whether every value, NULL included, is in.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.null && matches!(self.intervals.as_slice(), [Interval { low: None, high: None }])
+        self.null && matches!(*self.intervals, [Interval { low: None, high: None }])
     }
 
     #[must_use]
@@ -160,7 +276,7 @@ impl Set {
 
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut intervals = Vec::new();
+        let mut intervals = Intervals::None;
         let (mut left, mut right) = (0, 0);
         while let (Some(a), Some(b)) = (self.intervals.get(left), other.intervals.get(right)) {
             let low = if compare_low(a.low.as_ref(), b.low.as_ref()) == Ordering::Less { &b.low } else { &a.low };
@@ -182,9 +298,9 @@ impl Set {
     /// Every value, NULL included, that is not in.
     #[must_use]
     pub fn complement(&self) -> Self {
-        let mut intervals = Vec::with_capacity(self.intervals.len() + 1);
+        let mut intervals = Intervals::None;
         let mut low: Option<Option<Place>> = Some(None);
-        for interval in &self.intervals {
+        for interval in self.intervals.iter() {
             if let (Some(from), Some(start)) = (&low, &interval.low) {
                 let gap = Interval { low: from.clone(), high: Some(start.previous()) };
                 if !gap.is_empty() {

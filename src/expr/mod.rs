@@ -215,6 +215,12 @@ impl Expr {
         Self::default()
     }
 
+    /// An empty expression with room for `nodes` nodes.
+    #[must_use]
+    pub fn with_capacity(nodes: usize) -> Self {
+        Self { nodes: Vec::with_capacity(nodes), types: Vec::with_capacity(nodes), args: Vec::with_capacity(nodes / 2) }
+    }
+
     /// Appends a node of type `ty`.
     pub fn push(&mut self, node: Node, ty: Type) -> NodeId {
         let id = NodeId::new(self.nodes.len());

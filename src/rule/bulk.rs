@@ -113,7 +113,8 @@ impl RuleRows {
 
     fn convert(&mut self, chunk: &Chunk) -> RuleChunk {
         let mut out = RuleChunk::default();
-        let file = Arc::clone(&self.table.file);
+        // A name of the chunk's own: counting the references of one shared by all rows would keep the threads that lower them waiting for each other.
+        let file: Arc<str> = Arc::from(&*self.table.file);
         let names: Vec<Arc<str>> = chunk.columns.iter().map(|column| Arc::clone(&column.name)).collect();
         if !self.started && chunk.problems.len() < chunk.rows {
             self.started = true;

@@ -50,7 +50,10 @@ pub fn expression(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &
 fn typed(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>, condition: bool) -> Result<Expr, Vec<Diagnostic>> {
     let mut report = Report::new(text, origin, rule);
     let Some(ast) = parser::parse(text, scope.limits, &mut report) else { return Err(report.into_errors()) };
-    let mut checker = Checker { scope, ast: &ast, report, expr: Expr::new(), operands: Vec::with_capacity(ast.nodes().len()), full: false };
+    let nodes = ast.nodes().len();
+    // BETWEEN becomes more nodes than it is pieces of syntax; most else becomes fewer.
+    let expr = Expr::with_capacity(nodes + nodes / 4);
+    let mut checker = Checker { scope, ast: &ast, report, expr, operands: Vec::with_capacity(nodes), full: false };
     checker.check(condition);
     if checker.report.failed() { Err(checker.report.into_errors()) } else { Ok(checker.expr) }
 }

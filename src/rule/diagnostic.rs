@@ -123,15 +123,19 @@ impl Diagnostic {
     /// A diagnostic about a whole file.
     #[must_use]
     pub fn file(severity: Severity, code: &'static str, file: &str, primary: impl Into<String>) -> Self {
+        Self::of(severity, code, file.into(), primary.into())
+    }
+
+    const fn of(severity: Severity, code: &'static str, file: Arc<str>, primary: String) -> Self {
         Self {
             severity,
             code,
             rule: None,
-            file: file.into(),
+            file,
             line: 0,
             column: 0,
             row: None,
-            primary: primary.into(),
+            primary,
             detail: String::new(),
             hint: String::new(),
             excerpt: None,
@@ -152,7 +156,7 @@ impl Diagnostic {
         let end = text.trim_end().len();
         let span = span.start.min(end)..span.end;
         let (line, column) = origin.locate(text, span.start);
-        let mut diagnostic = Self::file(severity, code, &origin.file, primary);
+        let mut diagnostic = Self::of(severity, code, Arc::clone(&origin.file), primary.into());
         diagnostic.line = if origin.row.is_some() { 0 } else { line };
         diagnostic.column = column;
         diagnostic.row = origin.row;

@@ -63,6 +63,17 @@ pub struct Lexer<'t> {
     position: usize,
 }
 
+/// For each ASCII byte, whether a name may go on with it.
+const WORD: [bool; 256] = {
+    let mut word = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
+        byte += 1;
+    }
+    word
+};
+
 /// Whether a name may begin with `c`.
 fn starts_word(c: char) -> bool {
     c == '_' || if c.is_ascii() { c.is_ascii_alphabetic() } else { c.is_alphabetic() }
@@ -186,8 +197,9 @@ impl<'t> Lexer<'t> {
     /// Moves over the characters of one part of a name.
     fn part(&mut self) {
         loop {
+            let rest = self.text.as_bytes().get(self.position..).unwrap_or_default();
+            self.position += rest.iter().take_while(|byte| WORD[usize::from(**byte)]).count();
             match self.byte(self.position) {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => self.position += 1,
                 0..=0x7f => return,
                 _ => match self.character(self.position) {
                     Some(c) if continues_word(c) => self.position += c.len_utf8(),

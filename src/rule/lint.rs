@@ -4,8 +4,9 @@ use super::{Diagnostic, Severity};
 use crate::event::set::Set;
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::hash::BuildHasher;
 
 /// Pairs of rules that are compared for subsumption, in all: about as many as take a quarter of a second.
 const COMPARISONS: usize = 1_000_000;
@@ -18,95 +19,139 @@ pub struct Finding {
     pub hint: String,
 }
 
+/// What is known of a rule's normal form without a look at other rules: cheap to make of every rule, on any thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    terms: u32,
+    /// Whether a term asks for nothing.
+    always: bool,
+    /// Whether a term has no members.
+    unindexed: bool,
+    /// Of the whole form: 64 bits, so that of a million rules two that differ are taken for one once in tens of millions of compilations; then
+    /// a warning is wrong.
+    hash: u64,
+}
+
+impl Outline {
+    /// Adds the next term. `column` names a member's column by a number that is the same for equal columns of all rules; the order of the members says nothing.
+    pub fn add<C: Copy>(&mut self, members: &[(C, Set)], residual: Option<&[u8]>, column: impl Fn(C) -> u64) {
+        self.terms += 1;
+        self.always |= members.is_empty() && residual.is_none();
+        self.unindexed |= members.is_empty();
+        let one = |(name, set): &(C, Set)| FixedState::default().hash_one((column(*name), set));
+        let members = members.iter().map(one).fold(0_u64, u64::wrapping_add);
+        self.hash = FixedState::default().hash_one((self.hash, members, residual));
+    }
+}
+
 /// One term: column memberships, ascending by column, and what makes two residuals the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct FormTerm {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormTerm {
     members: Vec<(u32, Set)>,
     residual: Option<Vec<u8>>,
-}
-
-/// The same, borrowed.
-pub type TermView<'a> = (&'a [(u32, Set)], Option<&'a [u8]>);
-
-/// The normal form of a rule, as far as rules are compared by it.
-#[derive(Clone, Debug)]
-struct Form {
-    terms: Vec<FormTerm>,
-}
-
-impl Form {
-    fn of(terms: &[TermView]) -> Self {
-        let owned = |(members, residual): &TermView| FormTerm { members: members.to_vec(), residual: residual.map(<[u8]>::to_vec) };
-        Self { terms: terms.iter().map(owned).collect() }
-    }
-
-    /// Whether every row of this form is one of `other`'s, as far as intervals show: each term lies within one of the other's.
-    fn lies_within(&self, other: &Self) -> bool {
-        self.terms.iter().all(|term| other.terms.iter().any(|wide| term.lies_within(wide)))
-    }
+    /// A bit for the columns of the members, each one's number modulo 64: what shows most pairs to have nothing to do with each other.
+    columns: u64,
 }
 
 impl FormTerm {
+    /// The term of these members, in any order.
+    #[must_use]
+    pub fn new(mut members: Vec<(u32, Set)>, residual: Option<Vec<u8>>) -> Self {
+        members.sort_by_key(|(column, _)| *column);
+        let columns = members.iter().fold(0, |bits, (column, _)| bits | 1 << (column % 64));
+        Self { members, residual, columns }
+    }
+
     fn lies_within(&self, wide: &Self) -> bool {
-        (wide.residual.is_none() || wide.residual == self.residual)
+        wide.columns & !self.columns == 0
+            && (wide.residual.is_none() || wide.residual == self.residual)
             && wide.members.iter().all(|(column, set)| {
                 self.members.binary_search_by_key(column, |(column, _)| *column).is_ok_and(|at| self.members[at].1.is_subset_of(set))
             })
     }
 }
 
+/// The normal form of a rule, as far as rules are compared by it.
+#[derive(Clone, Debug)]
+pub struct Form {
+    terms: Vec<FormTerm>,
+    /// The columns that all terms name, as bits.
+    columns: u64,
+}
+
+impl Form {
+    #[must_use]
+    pub fn new(terms: Vec<FormTerm>) -> Self {
+        let columns = terms.iter().fold(u64::MAX, |bits, term| bits & term.columns);
+        Self { terms, columns }
+    }
+
+    /// Whether every row of this form is one of `other`'s, as far as intervals show: each term lies within one of the other's.
+    fn lies_within(&self, other: &Self) -> bool {
+        other.columns & !self.columns == 0 && self.terms.iter().all(|term| other.terms.iter().any(|wide| term.lies_within(wide)))
+    }
+}
+
 /// Looks at rules one after the other, and remembers what it needs to compare them.
 #[derive(Debug, Default)]
 pub struct Linter {
-    /// By tenant and hash of the form: 64 bits, so that of a million rules two that differ are taken for one once in tens of millions of compilations; then a warning is wrong.
-    seen: HashMap<(u32, u64), Arc<str>, FixedState>,
+    /// The first rule of a tenant with this [`Outline::hash`].
+    seen: HashMap<(u32, u64), u32, FixedState>,
     /// The forms of each tenant's rules, until [`COMPARISONS`] were made.
-    forms: HashMap<u32, Vec<(Arc<str>, Form)>>,
+    forms: HashMap<u32, Vec<(u32, Form)>>,
     comparisons: usize,
 }
 
 impl Linter {
-    /// Looks at the next rule. `tenant` is any number that tells tenants apart.
-    pub fn lint(&mut self, tenant: u32, id: &Arc<str>, terms: &[TermView]) -> Vec<Finding> {
+    /// Looks at the next rule, `rule`. `tenant` is any number that tells tenants apart; `name` gives the names of this and earlier rules, `form` this rule's form.
+    pub fn lint<N: fmt::Display>(
+        &mut self,
+        tenant: u32,
+        rule: u32,
+        outline: Outline,
+        name: impl Fn(u32) -> N,
+        form: impl FnOnce() -> Form,
+    ) -> Vec<Finding> {
         let finding = |code, primary: String, hint: &str| vec![Finding { code, primary, hint: hint.to_owned() }];
-        if terms.is_empty() {
+        if outline.terms == 0 {
             return finding(
                 "never-true",
                 "the condition is never true".to_owned(),
                 "its parts exclude each other; correct it or remove the rule",
             );
         }
-        if terms.iter().any(|(members, residual)| members.is_empty() && residual.is_none()) {
+        if outline.always {
             return finding(
                 "always-true",
                 "the condition is true for every event".to_owned(),
                 "if that is meant, write TRUE; otherwise add what limits it",
             );
         }
-        let mut hasher = FixedState::default().build_hasher();
-        terms.hash(&mut hasher);
-        if let Some(other) = self.seen.get(&(tenant, hasher.finish())) {
-            return finding("duplicate", format!("the condition says the same as that of rule `{other}`"), "remove one of the two");
-        }
-        self.seen.insert((tenant, hasher.finish()), Arc::clone(id));
+        match self.seen.entry((tenant, outline.hash)) {
+            Entry::Occupied(other) => {
+                let primary = format!("the condition says the same as that of rule `{}`", name(*other.get()));
+                return finding("duplicate", primary, "remove one of the two");
+            }
+            Entry::Vacant(entry) => entry.insert(rule),
+        };
         let mut findings = Vec::new();
         if self.comparisons < COMPARISONS {
-            let form = Form::of(terms);
+            let form = form();
             let forms = self.forms.entry(tenant).or_default();
             self.comparisons += forms.len();
             const HINT: &str = "if both are meant to count, ignore this";
             if let Some((wide, _)) = forms.iter().find(|(_, other)| form.lies_within(other)) {
-                findings.extend(finding("subsumed", format!("rule `{wide}` matches whenever this one does"), HINT));
+                findings.extend(finding("subsumed", format!("rule `{}` matches whenever this one does", name(*wide)), HINT));
             }
             for (narrow, _) in forms.iter().filter(|(_, other)| other.lies_within(&form)) {
-                findings.extend(finding("subsumes", format!("this rule matches whenever rule `{narrow}` does"), HINT));
+                findings.extend(finding("subsumes", format!("this rule matches whenever rule `{}` does", name(*narrow)), HINT));
             }
-            forms.push((Arc::clone(id), form));
+            forms.push((rule, form));
             if self.comparisons >= COMPARISONS {
                 self.forms = HashMap::default();
             }
         }
-        if terms.iter().any(|(members, _)| members.is_empty()) {
+        if outline.unindexed {
             findings.extend(finding(
                 "no-indexable-predicate",
                 "no predicate compares a field with a constant, so every event is evaluated".to_owned(),
@@ -139,14 +184,18 @@ mod tests {
         Set::of(vec![Interval { low: of(low).low, high: of(high).high }])
     }
 
+    /// Members and residual of a term.
+    type TermView<'a> = (&'a [(u32, Set)], Option<&'a [u8]>);
+
     fn form(terms: &[TermView]) -> Form {
-        Form::of(terms)
+        Form::new(terms.iter().map(|(members, residual)| FormTerm::new(members.to_vec(), residual.map(<[u8]>::to_vec))).collect())
     }
 
     /// The findings about one rule.
     fn one(linter: &mut Linter, tenant: u32, nth: u64, form: &Form) -> Vec<Finding> {
-        let views: Vec<TermView> = form.terms.iter().map(|term| (term.members.as_slice(), term.residual.as_deref())).collect();
-        linter.lint(tenant, &format!("rule-{nth}").into(), &views)
+        let mut outline = Outline::default();
+        form.terms.iter().for_each(|term| outline.add(&term.members, term.residual.as_deref(), u64::from));
+        linter.lint(tenant, nth as u32, outline, |rule| rule, || form.clone())
     }
 
     fn codes(findings: &[Finding]) -> Vec<&'static str> {

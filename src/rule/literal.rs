@@ -27,7 +27,8 @@ pub(super) fn unquote(quoted: &str) -> Cow<'_, str> {
         '`' => "``",
         _ => "''",
     };
-    if inside.contains(quote) { Cow::Owned(inside.replace(twice, &twice[1..])) } else { Cow::Borrowed(inside) }
+    let quotes = if quote.is_ascii() { memchr::memchr(quote as u8, inside.as_bytes()).is_some() } else { inside.contains(quote) };
+    if quotes { Cow::Owned(inside.replace(twice, &twice[1..])) } else { Cow::Borrowed(inside) }
 }
 
 /// The number that `text` states: an integer, an exact decimal, or, if an exponent takes it out of 38 digits, the nearest double.
@@ -39,13 +40,31 @@ pub(super) fn number(text: &str) -> Result<Value, NumberError> {
         [b'+', ..] => (false, &text[1..]),
         _ => (false, text),
     };
-    let (mantissa, exponent) = match digits.find(['e', 'E']) {
-        Some(at) => (&digits[..at], Some(&digits[at + 1..])),
-        None => (digits, None),
-    };
-    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(whole, fraction)| (whole, Some(fraction)));
-    let all = || whole.bytes().chain(fraction.unwrap_or("").bytes());
-    if !all().all(|b| b.is_ascii_digit()) || all().next().is_none() {
+    let (mut point, mut exponent) = (None, None);
+    // Digits without the zeros in front, and what they are worth as long as there are no more than fit: 19 of them in 64 bits, whose arithmetic is faster.
+    let (mut written, mut significant, mut low, mut units) = (0_i64, 0, 0_u64, None);
+    for (at, byte) in digits.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                let digit = byte - b'0';
+                written += 1;
+                significant += usize::from(significant > 0 || digit > 0);
+                match &mut units {
+                    None if significant <= 19 => low = low * 10 + u64::from(digit),
+                    None => units = Some(i128::from(low) * 10 + i128::from(digit)),
+                    Some(units) if significant <= DIGITS_MAX => *units = *units * 10 + i128::from(digit),
+                    Some(_) => {}
+                }
+            }
+            b'.' if point.is_none() => point = Some(written),
+            b'e' | b'E' => {
+                exponent = Some(&digits[at + 1..]);
+                break;
+            }
+            _ => return Err(NumberError::NotANumber),
+        }
+    }
+    if written == 0 {
         return Err(NumberError::NotANumber);
     }
     // Exponents beyond a few hundred mean infinity or zero in every type, whatever they are exactly.
@@ -61,13 +80,12 @@ pub(super) fn number(text: &str) -> Result<Value, NumberError> {
             if exponent.starts_with('-') { -size.min(1_000_000_000) } else { size.min(1_000_000_000) }
         }
     };
-    let significant = all().skip_while(|b| *b == b'0').count();
     let exact = (|| {
         if significant > DIGITS_MAX {
             return None;
         }
-        let mut units = all().fold(0_i128, |units, b| units * 10 + i128::from(b - b'0'));
-        let mut scale = i64::try_from(fraction.map_or(0, str::len)).ok()? - shift;
+        let mut units = units.unwrap_or_else(|| i128::from(low));
+        let mut scale = point.map_or(0, |whole| written - whole) - shift;
         if scale < 0 {
             let places = usize::try_from(-scale).ok()?;
             if units != 0 && significant + places > DIGITS_MAX {
@@ -79,7 +97,7 @@ pub(super) fn number(text: &str) -> Result<Value, NumberError> {
         let scale = u8::try_from(scale).ok().filter(|scale| usize::from(*scale) <= DIGITS_MAX)?;
         Some((if negative { -units } else { units }, scale))
     })();
-    let integer = fraction.is_none() && exponent.is_none();
+    let integer = point.is_none() && exponent.is_none();
     match exact {
         Some((units, _)) if integer => Ok(integer_value(units)),
         Some((units, scale)) => Ok(Value::Decimal { units, scale }),
@@ -109,16 +127,47 @@ pub(super) const fn power_of_ten(exponent: usize) -> i128 {
 
 /// The digits of a decimal: `-12.30`; with scale 0 the point stays (`5.`), so that it does not read as an integer.
 pub(super) fn decimal_text(units: i128, scale: u8) -> String {
-    let scale = usize::from(scale);
-    let digits = format!("{:0>width$}", units.unsigned_abs(), width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    format!("{}{whole}.{fraction}", if units < 0 { "-" } else { "" })
+    let mut text = String::new();
+    write_decimal(units, Some(scale), &mut text);
+    text
 }
 
-/// The shortest digits that read back as `float`, which is finite.
-pub(super) fn float_text(float: f64) -> String {
+/// Writes [`decimal_text`] to the end of `text`; without a scale, an integer.
+pub(super) fn write_decimal(units: i128, scale: Option<u8>, text: &mut String) {
+    let mut digits = [b'0'; DIGITS_MAX + 4];
+    let places = usize::from(scale.unwrap_or(0)).min(DIGITS_MAX);
+    let mut at = digits.len();
+    let mut write = |digit: u8| {
+        at -= 1;
+        digits[at] = digit;
+        at
+    };
+    let mut rest = units.unsigned_abs();
+    let mut written = 0;
+    let mut start = if scale == Some(0) { write(b'.') } else { DIGITS_MAX + 4 };
+    // Division of 128 bits is slow, and nearly all numbers need none.
+    while written == 0 || rest > 0 || written <= places {
+        let digit;
+        (rest, digit) = match u64::try_from(rest) {
+            Ok(small) => (u128::from(small / 10), (small % 10) as u8),
+            Err(_) => (rest / 10, (rest % 10) as u8),
+        };
+        start = write(b'0' + digit);
+        written += 1;
+        if written == places {
+            start = write(b'.');
+        }
+    }
+    if units < 0 {
+        start = write(b'-');
+    }
+    text.push_str(std::str::from_utf8(&digits[start..]).unwrap_or_default());
+}
+
+/// Writes the shortest digits that read back as `float`, which is finite, to the end of `text`.
+pub(super) fn write_float(float: f64, text: &mut String) {
     let size = float.abs();
-    if float == 0.0 || (1e-5..1e15).contains(&size) { format!("{float}") } else { format!("{float:e}") }
+    let _ = if float == 0.0 || (1e-5..1e15).contains(&size) { write!(text, "{float}") } else { write!(text, "{float:e}") };
 }
 
 /// The nearest double of a number.
@@ -522,6 +571,26 @@ pub(super) fn interval_text(months: i32, days: i32, nanoseconds: i64) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_written_as_they_are_read() {
+        let nines = power_of_ten(DIGITS_MAX) - 1;
+        for units in [0, 5, -5, 10, 4321, -98_765, i128::from(u64::MAX), i128::from(u64::MAX) + 1, 10_i128.pow(19), nines, -nines] {
+            let mut text = String::new();
+            write_decimal(units, None, &mut text);
+            assert_eq!(text, units.to_string());
+            assert_eq!(number(&text), Ok(integer_value(units)));
+            for scale in [0, 1, 2, 18, 19, 38] {
+                let text = decimal_text(units, scale);
+                assert_eq!(number(&text), Ok(Value::Decimal { units, scale }), "{text}");
+                let (whole, fraction) = text.split_once('.').expect("a point");
+                assert_eq!(fraction.len(), usize::from(scale));
+                assert!(whole.trim_start_matches('-') == "0" || !whole.trim_start_matches('-').starts_with('0'));
+            }
+        }
+        assert_eq!(number(&"9".repeat(39)), Err(NumberError::TooManyDigits));
+        assert_eq!(number(&format!("{}1", "0".repeat(50))), Ok(Value::Int(1)));
+    }
 
     #[test]
     fn numbers_are_exact_where_they_can_be() {

@@ -8,12 +8,11 @@
 
 use super::oracle;
 use crate::event::key::{self, Key};
-use crate::event::set::{Interval, Place, Set};
+use crate::event::set::{Interval, Intervals, Place, Set};
 use crate::event::{Schema, Type, Value};
 use crate::expr::{CompareOp, Expr, Node, scalar};
 use crate::id::NodeId;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 #[cfg(test)]
 mod tests;
@@ -155,7 +154,7 @@ fn asked(expr: &mut Expr, node: NodeId, want: Want) -> NodeId {
 /// The terms of a condition: it is TRUE for a row exactly where one of them holds. No terms: never true. A term without members and residual: always true.
 pub fn terms(expr: &Expr, schema: &Schema, columns: &mut impl Columns, limit: usize) -> Vec<Term> {
     let mut normaliser = Normaliser { expr, schema, columns, limit: limit.max(1), constant: constants(expr) };
-    let found = normaliser.ask(expr.root(), Want::True);
+    let found = normaliser.ask(expr.root(), Want::True).terms();
     if found.iter().any(Term::is_always) { vec![Term::default()] } else { found }
 }
 
@@ -178,9 +177,34 @@ struct Normaliser<'a, C> {
     constant: Vec<bool>,
 }
 
+/// The terms under which a node answers as it was asked. A single membership, which nearly every leaf is, needs no allocation.
+enum Answer {
+    Member(Column, Set),
+    Terms(Vec<Term>),
+}
+
+impl Answer {
+    fn terms(self) -> Vec<Term> {
+        match self {
+            Self::Member(column, set) => vec![Term { members: vec![(column, set)], residual: Vec::new() }],
+            Self::Terms(terms) => terms,
+        }
+    }
+}
+
+/// One set for each column, columns ascending; `join` makes one of those of a run of memberships of one column.
+fn by_column(mut members: Vec<(Column, Set)>, join: impl Fn(&mut [(Column, Set)]) -> Set) -> Vec<(Column, Set)> {
+    members.sort_by_key(|(column, _)| *column);
+    if members.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return members;
+    }
+    let one = |run: &mut [(Column, Set)]| (run[0].0, if let [(_, only)] = run { std::mem::take(only) } else { join(run) });
+    members.chunk_by_mut(|(a, _), (b, _)| a == b).map(one).collect()
+}
+
 impl<C: Columns> Normaliser<'_, C> {
     /// The terms under which `node` answers `want`. Recursion is bounded by the parser's limit on nesting.
-    fn ask(&mut self, node: NodeId, want: Want) -> Vec<Term> {
+    fn ask(&mut self, node: NodeId, want: Want) -> Answer {
         if self.constant[node.index()] {
             return decided(want.holds(truth(&self.value(node))));
         }
@@ -221,7 +245,7 @@ impl<C: Columns> Normaliser<'_, C> {
         oracle::evaluate(&alone, &[])
     }
 
-    fn two_valued(&mut self, inner: NodeId, want: Want, yes: Want, no: Want) -> Vec<Term> {
+    fn two_valued(&mut self, inner: NodeId, want: Want, yes: Want, no: Want) -> Answer {
         match want {
             Want::True | Want::NotFalse => self.ask(inner, yes),
             Want::False | Want::NotTrue => self.ask(inner, no),
@@ -231,50 +255,59 @@ impl<C: Columns> Normaliser<'_, C> {
     }
 
     /// AND and OR at once: `all` is the answer that every operand must give for the whole to give it (TRUE for AND, FALSE for OR), `any` the one that a single operand decides.
-    fn connective(&mut self, node: NodeId, operands: &[NodeId], want: Want, all: Want, any: Want) -> Vec<Term> {
+    fn connective(&mut self, node: NodeId, operands: &[NodeId], want: Want, all: Want, any: Want) -> Answer {
         let not_all = if all == Want::True { Want::NotTrue } else { Want::NotFalse };
         let not_any = if any == Want::True { Want::NotTrue } else { Want::NotFalse };
         match want {
-            w if w == all || w == not_any => self.all(operands, w),
+            w if w == all || w == not_any => Answer::Terms(self.all(operands, w)),
             w if w == any || w == not_all => self.any(node, operands, w),
             Want::Null => {
                 let decided = self.all(operands, not_any);
-                let open = self.any(node, operands, not_all);
-                self.product(vec![(decided, Some((node, not_any))), (open, Some((node, not_all)))])
+                let open = self.any(node, operands, not_all).terms();
+                Answer::Terms(self.product(vec![(decided, Some((node, not_any))), (open, Some((node, not_all)))]))
             }
             _ => {
                 let mut found = self.all(operands, all);
-                found.extend(self.any(node, operands, any));
-                if found.len() > self.limit { residual(node, want) } else { found }
+                found.extend(self.any(node, operands, any).terms());
+                if found.len() > self.limit { residual(node, want) } else { Answer::Terms(found) }
             }
         }
     }
 
     fn all(&mut self, operands: &[NodeId], want: Want) -> Vec<Term> {
-        let mut factors = Vec::with_capacity(operands.len());
-        // Memberships of one column become one set at once, so that long chains take no longer than they are: what is in all sets is what none leaves out.
-        let mut left_out: BTreeMap<Column, Set> = BTreeMap::new();
+        let mut factors = Vec::new();
+        let mut members = Vec::with_capacity(operands.len());
         for &operand in operands {
-            let terms = self.ask(operand, want);
-            match terms.as_slice() {
-                [] => return terms,
-                [Term { members, residual }] if members.len() == 1 && residual.is_empty() => {
-                    let (column, set) = &members[0];
-                    let outside = set.complement();
-                    let known = left_out.entry(*column).or_default();
-                    known.null |= outside.null;
-                    known.intervals.extend(outside.intervals);
-                }
-                _ => factors.push((terms, Some((operand, want)))),
+            match self.ask(operand, want) {
+                Answer::Member(column, set) => members.push((column, set)),
+                Answer::Terms(mut terms) => match terms.as_mut_slice() {
+                    [] => return terms,
+                    [Term { members: inner, residual }] if residual.is_empty() => members.append(inner),
+                    _ => factors.push((terms, Some((operand, want)))),
+                },
             }
         }
-        for (column, outside) in left_out {
-            let set = Set { null: outside.null, ..Set::of(outside.intervals) }.complement();
-            if set.is_empty() {
-                return Vec::new();
+        // Memberships of one column become one set at once, so that long chains take no longer than they are: what is in all sets is what none leaves out.
+        let members = by_column(members, |run| {
+            if let [(_, first), (_, second)] = run {
+                return first.intersection(second);
             }
-            factors.push((vec![Term { members: vec![(column, set)], residual: Vec::new() }], None));
+            let mut outside = Set::empty();
+            for (_, set) in run {
+                let left_out = set.complement();
+                outside.null |= left_out.null;
+                outside.intervals.extend(left_out.intervals);
+            }
+            Set { null: outside.null, ..Set::of(outside.intervals) }.complement()
+        });
+        if members.iter().any(|(_, set)| set.is_empty()) {
+            return Vec::new();
         }
+        let term = Term { members, residual: Vec::new() };
+        if factors.is_empty() {
+            return vec![term];
+        }
+        factors.push((vec![term], None));
         self.product(factors)
     }
 
@@ -304,23 +337,25 @@ impl<C: Columns> Normaliser<'_, C> {
         product
     }
 
-    fn any(&mut self, node: NodeId, operands: &[NodeId], want: Want) -> Vec<Term> {
+    fn any(&mut self, node: NodeId, operands: &[NodeId], want: Want) -> Answer {
         // Memberships of one column become one set, and pure residuals one disjunction, so that long chains stay short.
-        let mut sets: BTreeMap<Column, Set> = BTreeMap::new();
-        let mut intervals: BTreeMap<Column, Vec<Interval>> = BTreeMap::new();
+        let mut members = Vec::new();
         let mut open: Vec<Question> = Vec::new();
         let mut found: Vec<Term> = Vec::new();
         for &operand in operands {
-            for mut term in self.ask(operand, want) {
-                if term.is_always() {
-                    return vec![term];
+            let terms = match self.ask(operand, want) {
+                Answer::Member(column, set) => {
+                    members.push((column, set));
+                    continue;
                 }
-                if let [(column, _)] = term.members[..]
-                    && term.residual.is_empty()
-                {
-                    let (_, set) = term.members.remove(0);
-                    sets.entry(column).or_default().null |= set.null;
-                    intervals.entry(column).or_default().extend(set.intervals);
+                Answer::Terms(terms) => terms,
+            };
+            for mut term in terms {
+                if term.is_always() {
+                    return Answer::Terms(vec![term]);
+                }
+                if term.members.len() == 1 && term.residual.is_empty() {
+                    members.append(&mut term.members);
                 } else if term.is_residual_only() {
                     open.append(&mut term.residual[0]);
                 } else {
@@ -328,8 +363,15 @@ impl<C: Columns> Normaliser<'_, C> {
                 }
             }
         }
-        for (column, set) in sets {
-            let set = Set { null: set.null, ..Set::of(intervals.remove(&column).unwrap_or_default()) };
+        let members = by_column(members, |run| {
+            let mut all = Set::empty();
+            for (_, set) in run {
+                all.null |= set.null;
+                all.intervals.extend(std::mem::take(&mut set.intervals));
+            }
+            Set { null: all.null, ..Set::of(all.intervals) }
+        });
+        for (column, set) in members {
             if set.is_full() {
                 return decided(true);
             }
@@ -338,11 +380,11 @@ impl<C: Columns> Normaliser<'_, C> {
         if !open.is_empty() {
             found.push(Term { members: Vec::new(), residual: vec![open] });
         }
-        if found.len() > self.limit { residual(node, want) } else { found }
+        if found.len() > self.limit { residual(node, want) } else { Answer::Terms(found) }
     }
 
     /// The rows whose value of `operand` lies in `set`; where the operand is no column, the question stays as it was asked of `node`.
-    fn member(&mut self, node: NodeId, want: Want, operand: NodeId, set: Set) -> Vec<Term> {
+    fn member(&mut self, node: NodeId, want: Want, operand: NodeId, set: Set) -> Answer {
         if set.is_empty() {
             return decided(false);
         }
@@ -350,12 +392,12 @@ impl<C: Columns> Normaliser<'_, C> {
             return decided(true);
         }
         match self.columns.column(self.expr, operand) {
-            Some(column) => vec![Term { members: vec![(column, set)], residual: Vec::new() }],
+            Some(column) => Answer::Member(column, set),
             None => residual(node, want),
         }
     }
 
-    fn comparison(&mut self, node: NodeId, want: Want, op: CompareOp, left: NodeId, right: NodeId) -> Vec<Term> {
+    fn comparison(&mut self, node: NodeId, want: Want, op: CompareOp, left: NodeId, right: NodeId) -> Answer {
         let (operand, constant, op) = match (self.constant[left.index()], self.constant[right.index()]) {
             (false, true) => (left, self.value(right), op),
             (true, false) => (right, self.value(left), flipped(op)),
@@ -377,7 +419,7 @@ impl<C: Columns> Normaliser<'_, C> {
         self.member(node, want, operand, set)
     }
 
-    fn not_distinct(&mut self, node: NodeId, want: Want, left: NodeId, right: NodeId) -> Vec<Term> {
+    fn not_distinct(&mut self, node: NodeId, want: Want, left: NodeId, right: NodeId) -> Answer {
         let (operand, constant) = match (self.constant[left.index()], self.constant[right.index()]) {
             (false, true) => (left, self.value(right)),
             (true, false) => (right, self.value(left)),
@@ -387,7 +429,7 @@ impl<C: Columns> Normaliser<'_, C> {
             Set::null()
         } else {
             match self.split(operand, &constant) {
-                Some(split) => Set::of(split.equal.into_iter().collect()),
+                Some(split) => Set::of(split.equal.into_iter().collect::<Intervals>()),
                 None => return residual(node, want),
             }
         };
@@ -395,7 +437,7 @@ impl<C: Columns> Normaliser<'_, C> {
         self.member(node, want, operand, set)
     }
 
-    fn in_list(&mut self, node: NodeId, want: Want, operand: NodeId, list: &[Value], has_null: bool) -> Vec<Term> {
+    fn in_list(&mut self, node: NodeId, want: Want, operand: NodeId, list: &[Value], has_null: bool) -> Answer {
         if list.is_empty() && !has_null {
             return decided(want.holds(Some(false)));
         }
@@ -509,9 +551,13 @@ impl Parts {
 
 impl Split {
     fn set(self, parts: Parts) -> Set {
-        let chosen = [(self.below, parts.below), (self.equal, parts.equal), (self.above, parts.above)];
-        let intervals = chosen.into_iter().filter_map(|(interval, chosen)| interval.filter(|_| chosen)).collect();
-        Set { null: parts.null, ..Set::of(intervals) }
+        let mut intervals = Intervals::None;
+        for (interval, chosen) in [(self.below, parts.below), (self.equal, parts.equal), (self.above, parts.above)] {
+            if let Some(interval) = interval.filter(|_| chosen) {
+                intervals.append(interval);
+            }
+        }
+        Set { null: parts.null, intervals }
     }
 }
 
@@ -519,7 +565,7 @@ impl Split {
 fn follows(key: &Key, next: &Key) -> bool {
     match (key, next) {
         (Key::Narrow(key), Key::Narrow(next)) => key.checked_add(1) == Some(*next),
-        (Key::Wide(key), Key::Wide(next)) => key.checked_add(1) == Some(*next),
+        (Key::Wide(key), Key::Wide(next)) => key::wide_bits(*key).checked_add(1) == Some(key::wide_bits(*next)),
         _ => false,
     }
 }
@@ -528,12 +574,12 @@ fn follows(key: &Key, next: &Key) -> bool {
 fn partition(low: &Key, high: &Key, before: impl Fn(&Key) -> bool) -> Option<Key> {
     let number = |key: &Key| match key {
         Key::Narrow(key) => u128::from(*key),
-        Key::Wide(key) => *key,
+        Key::Wide(key) => key::wide_bits(*key),
         Key::Text(_) => 0,
     };
     let as_key = |value: u128| match low {
         Key::Narrow(_) => Key::Narrow(value as u64),
-        _ => Key::Wide(value),
+        _ => Key::wide(value),
     };
     if before(high) {
         return None;
@@ -583,10 +629,10 @@ fn truth(value: &Value) -> Option<bool> {
     if let Value::Bool(truth) = value { Some(*truth) } else { None }
 }
 
-fn decided(holds: bool) -> Vec<Term> {
-    if holds { vec![Term::default()] } else { Vec::new() }
+fn decided(holds: bool) -> Answer {
+    Answer::Terms(if holds { vec![Term::default()] } else { Vec::new() })
 }
 
-fn residual(node: NodeId, want: Want) -> Vec<Term> {
-    vec![Term { members: Vec::new(), residual: vec![vec![(node, want)]] }]
+fn residual(node: NodeId, want: Want) -> Answer {
+    Answer::Terms(vec![Term { members: Vec::new(), residual: vec![vec![(node, want)]] }])
 }

@@ -120,6 +120,8 @@ struct Parser<'t, 'r> {
     text: &'t str,
     lexer: Lexer<'t>,
     token: Token,
+    /// The token after this one, once it was looked at, and the lexer behind it.
+    ahead: Option<(Token, Lexer<'t>)>,
     keyword: Keyword,
     /// Where the token before this one ended.
     end: usize,
@@ -143,6 +145,7 @@ pub(super) fn parse<'t>(text: &'t str, limits: &Limits, report: &mut Report<'t>)
         text,
         lexer: Lexer::new(text),
         token: Token { kind: Kind::End, start: 0, end: 0 },
+        ahead: None,
         keyword: Keyword::None,
         end: 0,
         ast: Ast::for_text(text.len().min(1 << 16)),
@@ -177,7 +180,13 @@ impl<'t> Parser<'t, '_> {
 
     fn advance(&mut self) {
         self.end = self.token.end;
-        self.token = self.lexer.next_token();
+        self.token = match self.ahead.take() {
+            Some((token, lexer)) => {
+                self.lexer = lexer;
+                token
+            }
+            None => self.lexer.next_token(),
+        };
         self.keyword = if self.token.kind == Kind::Word { keyword(self.slice(self.token)) } else { Keyword::None };
     }
 
@@ -186,8 +195,12 @@ impl<'t> Parser<'t, '_> {
     }
 
     /// The token after this one.
-    fn peek(&self) -> Token {
-        self.lexer.clone().next_token()
+    fn peek(&mut self) -> Token {
+        let (token, _) = self.ahead.get_or_insert_with(|| {
+            let mut lexer = self.lexer.clone();
+            (lexer.next_token(), lexer)
+        });
+        *token
     }
 
     fn at_word(&self, word: &str) -> bool {

@@ -17,24 +17,31 @@ const DEPTH_MAX: usize = 1200;
 /// `expr` as SQL.
 #[must_use]
 pub fn condition(expr: &Expr, schema: &Schema) -> String {
-    if expr.nodes().is_empty() {
-        return String::new();
-    }
-    let mut printer = Printer { expr, schema, text: String::new(), depth: 0 };
-    printer.node(expr.root(), OR);
-    printer.text
+    let mut text = String::new();
+    write_condition(expr, schema, &mut text);
+    text
 }
 
-/// A field's name as conditions write it: in quotes where it is no plain word.
-#[must_use]
-pub fn field_name(name: &str) -> String {
-    if parser::is_plain_name(name) { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+/// Writes `expr` as SQL to the end of `text`.
+pub fn write_condition(expr: &Expr, schema: &Schema, text: &mut String) {
+    if !expr.nodes().is_empty() {
+        Printer { expr, schema, text, depth: 0 }.node(expr.root(), OR);
+    }
+}
+
+/// Writes a field's name as conditions do: in quotes where it is no plain word.
+fn write_field_name(name: &str, text: &mut String) {
+    if parser::is_plain_name(name) {
+        text.push_str(name);
+    } else {
+        let _ = write!(text, "\"{}\"", name.replace('"', "\"\""));
+    }
 }
 
 struct Printer<'e> {
     expr: &'e Expr,
     schema: &'e Schema,
-    text: String,
+    text: &'e mut String,
     depth: usize,
 }
 
@@ -178,7 +185,7 @@ impl<'e> Printer<'e> {
         }
         match expr.node(id) {
             Node::Constant(value) => self.constant(value),
-            Node::Field(field) => self.text.push_str(&field_name(&self.schema.field(*field).name)),
+            Node::Field(field) => write_field_name(&self.schema.field(*field).name, self.text),
             Node::Not(inner) => match self.shape(*inner) {
                 Some(predicate) => self.predicate(&predicate, true),
                 None => {
@@ -267,14 +274,14 @@ impl<'e> Printer<'e> {
         match predicate {
             Predicate::Between { value, low, high, symmetric } => {
                 self.node(*value, CONCAT);
-                let _ = write!(self.text, " {not}BETWEEN {}", if *symmetric { "SYMMETRIC " } else { "" });
+                self.words(&[" ", not, "BETWEEN ", if *symmetric { "SYMMETRIC " } else { "" }]);
                 self.beside(*low, *value);
                 self.text.push_str(" AND ");
                 self.beside(*high, *value);
             }
             Predicate::Member { value, constants, others } => {
                 self.node(*value, CONCAT);
-                let _ = write!(self.text, " {not}IN (");
+                self.words(&[" ", not, "IN ("]);
                 let mut first = true;
                 if let Some(Node::In { list, has_null, .. }) = constants {
                     self.list(*value, list, *has_null);
@@ -290,13 +297,13 @@ impl<'e> Printer<'e> {
             Predicate::Plain(node) => match node {
                 Node::In { operand, list, has_null } => {
                     self.node(*operand, CONCAT);
-                    let _ = write!(self.text, " {not}IN (");
+                    self.words(&[" ", not, "IN ("]);
                     self.list(*operand, list, *has_null);
                     self.text.push(')');
                 }
                 Node::Like { operand, pattern, escape, case_insensitive } => {
                     self.node(*operand, CONCAT);
-                    let _ = write!(self.text, " {not}{} ", if *case_insensitive { "ILIKE" } else { "LIKE" });
+                    self.words(&[" ", not, if *case_insensitive { "ILIKE " } else { "LIKE " }]);
                     self.node(*pattern, CONCAT);
                     if let Some(escape) = escape {
                         self.text.push_str(" ESCAPE ");
@@ -325,7 +332,7 @@ impl<'e> Printer<'e> {
                         Node::IsTrue(_) => "TRUE",
                         _ => "FALSE",
                     };
-                    let _ = write!(self.text, " IS {not}{test}");
+                    self.words(&[" IS ", not, test]);
                 }
                 _ => {}
             },
@@ -410,31 +417,33 @@ impl<'e> Printer<'e> {
         self.text.push(')');
     }
 
+    fn words(&mut self, words: &[&str]) {
+        words.iter().for_each(|word| self.text.push_str(word));
+    }
+
     fn string(&mut self, text: &str) {
         self.text.push('\'');
-        for (index, piece) in text.split('\'').enumerate() {
-            if index > 0 {
-                self.text.push_str("''");
-            }
-            self.text.push_str(piece);
+        let mut rest = text;
+        while let Some(quote) = memchr::memchr(b'\'', rest.as_bytes()) {
+            let (piece, after) = rest.split_at(quote + 1);
+            self.words(&[piece, "'"]);
+            rest = after;
         }
-        self.text.push('\'');
+        self.words(&[rest, "'"]);
     }
 
     fn constant(&mut self, value: &Value) {
         match value {
             Value::Null => self.text.push_str("NULL"),
             Value::Bool(truth) => self.text.push_str(if *truth { "TRUE" } else { "FALSE" }),
-            Value::Int(int) => {
-                let _ = write!(self.text, "{int}");
-            }
+            Value::Int(int) => literal::write_decimal(i128::from(*int), None, self.text),
             Value::UInt(uint) => {
                 // A literal is unsigned only where it must be.
                 let _ =
                     if i64::try_from(*uint).is_err() { write!(self.text, "{uint}") } else { write!(self.text, "CAST({uint} AS uint64)") };
             }
             Value::Float(float) => self.float(*float, false),
-            Value::Decimal { units, scale } => self.text.push_str(&literal::decimal_text(*units, *scale)),
+            Value::Decimal { units, scale } => literal::write_decimal(*units, Some(*scale), self.text),
             Value::Text(text) => self.string(text),
             Value::Timestamp { ticks, unit } => {
                 let _ = write!(self.text, "TIMESTAMP '{}'", literal::timestamp_text(*ticks, *unit));
@@ -463,11 +472,8 @@ impl<'e> Printer<'e> {
             let _ = write!(self.text, "CAST('{name}' AS float64)");
             return;
         }
-        let digits = literal::float_text(float);
-        if beside_float {
-            self.text.push_str(&digits);
-        } else {
-            let _ = write!(self.text, "CAST({digits} AS float64)");
-        }
+        self.text.push_str(if beside_float { "" } else { "CAST(" });
+        literal::write_float(float, self.text);
+        self.text.push_str(if beside_float { "" } else { " AS float64)" });
     }
 }

@@ -9,7 +9,12 @@
 //! *generation* that decisions name. Integers are little-endian. What the tables refer to is checked once, on opening, so that
 //! no later step can run out of bounds, whoever wrote the file.
 
-use super::layout::{AT_EDGES, CODE_MAX, Group, IMPOSSIBLE, LANES, MatchTables, NONE, Node, Partition, Segment, SetTest, SlotLanes, Tail};
+mod checksum;
+
+use super::layout::{
+    AT_EDGES, BITMAP_BUCKETS, Bitmap, BitmapTile, CODE_MAX, Group, IMPOSSIBLE, LANES, MatchTables, NONE, Node, Partition, Segment, SetTest,
+    SlotLanes, Tail,
+};
 use crate::event::key::KeyKind;
 use crate::event::{Field, Schema, Type};
 use crate::expr::Expr;
@@ -105,6 +110,10 @@ sections! {
     /// Canonical text of the conditions: zstd frames of [`SOURCE_BLOCK`] rules each, every text preceded by its length (`u32`).
     SourceBytes = 24,
     TailRefs = 25,
+    NodeBitmaps = 26,
+    BitmapTiles = 27,
+    BitmapColumns = 28,
+    Bitmaps = 29,
 }
 
 /// Rules in one block of sources.
@@ -261,11 +270,18 @@ impl<'a> ArtifactWriter<'a> {
         let mut ordered = Vec::with_capacity(Section::ALL.len());
         for &section in Section::ALL {
             let content = contents.next_if(|(kind, _)| *kind == section).map(|(_, content)| content).unwrap_or_default();
-            let mut checksum = [0; 16];
-            checksum.copy_from_slice(&blake3::hash(content).as_bytes()[..16]);
-            table.push(SectionEntry { kind: section as u32, reserved: 0, offset: offset as u64, length: content.len() as u64, checksum });
+            table.push(SectionEntry {
+                kind: section as u32,
+                reserved: 0,
+                offset: offset as u64,
+                length: content.len() as u64,
+                checksum: [0; 16],
+            });
             offset = align(offset + content.len());
             ordered.push(content);
+        }
+        for (entry, hash) in table.iter_mut().zip(checksum::hashes(&ordered)) {
+            entry.checksum.copy_from_slice(&hash[..16]);
         }
         let header = Header {
             magic: MAGIC,
@@ -379,10 +395,14 @@ impl Artifact {
             let Some(end) = end.filter(|_| entry.kind == *section as u32 && start.is_multiple_of(ALIGNMENT)) else {
                 return Err(corrupt(format!("place of section {section:?}")));
             };
-            if blake3::hash(&bytes[start..end]).as_bytes()[..16] != entry.checksum {
+            ranges.push(start..end);
+        }
+        let contents: Vec<&[u8]> = ranges.iter().map(|range| &bytes[range.clone()]).collect();
+        let hashes = checksum::hashes(&contents);
+        for ((section, entry), hash) in Section::ALL.iter().zip(bytemuck::cast_slice::<u8, SectionEntry>(table)).zip(hashes) {
+            if hash[..16] != entry.checksum {
                 return Err(corrupt(format!("checksum of section {section:?}")));
             }
-            ranges.push(start..end);
         }
         let manifest: Manifest = postcard::from_bytes(&bytes[ranges[0].clone()]).map_err(|error| corrupt(format!("manifest: {error}")))?;
         let mut schema = Schema::new(manifest.fields.clone()).map_err(|name| corrupt(format!("manifest: field {name} twice")))?;
@@ -405,6 +425,10 @@ impl Artifact {
             (Section::LeafSlots, size_of::<SlotLanes>()),
             (Section::TermRules, 4),
             (Section::TailRefs, 4),
+            (Section::NodeBitmaps, 4),
+            (Section::BitmapTiles, size_of::<BitmapTile>()),
+            (Section::BitmapColumns, 4),
+            (Section::Bitmaps, size_of::<Bitmap>()),
             (Section::Tails, size_of::<Tail>()),
             (Section::SetTests, size_of::<SetTest>()),
             (Section::Intervals, 8),
@@ -438,6 +462,7 @@ impl Artifact {
             self.check_segment(&tables, segment).then_some(()).ok_or_else(|| corrupt("a segment"))?;
         }
         for group in tables.groups {
+            ensure((group.slots[0] as usize) < tables.leaf_slots.len(), "slots of a group")?;
             ensure(within(group.first_tail, group.tailed.count_ones(), tables.tail_refs.len()), "tails of a group")?;
         }
         ensure(tables.term_rules.len() == tables.groups.len() * LANES, "number of terms")?;
@@ -451,6 +476,7 @@ impl Artifact {
         ensure(tables.term_rules.iter().enumerate().all(holds_never), "a lane without a rule")?;
         let tails = tables.tails.len() as u32;
         ensure(tables.tail_refs.iter().all(|tail| tail & !AT_EDGES < tails), "tail of a term")?;
+        self.check_bitmaps(&tables)?;
         let residuals = self.residual_count();
         for tail in tables.tails {
             ensure(within(tail.first_set, tail.sets, tables.set_tests.len()), "lists of a term")?;
@@ -538,6 +564,37 @@ impl Artifact {
         true
     }
 
+    /// Tiles belong to lowest nodes, and no lane of theirs lies beyond the node's groups.
+    fn check_bitmaps(&self, tables: &MatchTables) -> Result<(), ArtifactError> {
+        let within = |first: u32, count: u64, length: usize| u64::from(first) + count <= length as u64;
+        for tile in tables.bitmap_tiles {
+            let bitmaps = u64::from(tile.columns) * BITMAP_BUCKETS as u64;
+            let fits = within(tile.first_bitmap, bitmaps, tables.bitmaps.len())
+                && within(tile.first_column, tile.columns.into(), tables.bitmap_columns.len());
+            if tile.columns == 0 || !fits {
+                return Err(corrupt("a tile of bitmaps"));
+            }
+        }
+        if tables.bitmap_columns.iter().any(|column| *column as usize >= self.manifest.columns.len()) {
+            return Err(corrupt("a bitmap of a column that is not there"));
+        }
+        let tiled = tables.node_bitmaps.iter().filter(|tile| **tile != NONE).count();
+        let mut lowest = 0;
+        for segment in tables.segments.iter().filter(|segment| segment.height > 0) {
+            for (nth, node) in (segment.first_node..segment.first_node + segment.groups.div_ceil(LANES as u32)).enumerate() {
+                let Some(tile) = tables.bitmap_tile(node) else { continue };
+                lowest += 1;
+                let groups = (segment.groups as usize - nth * LANES).min(LANES);
+                let first = &tables.bitmaps[tile.first_bitmap as usize..][..BITMAP_BUCKETS];
+                let beyond = |bitmap: &Bitmap| (groups * LANES..LANES * LANES).any(|lane| bitmap.0[lane / 64] >> (lane % 64) & 1 == 1);
+                if groups < LANES && first.iter().any(beyond) {
+                    return Err(corrupt("a bitmap beyond the groups of its node"));
+                }
+            }
+        }
+        if lowest == tiled { Ok(()) } else { Err(corrupt("a tile of bitmaps that is no lowest node's")) }
+    }
+
     fn check_manifest(&self) -> Result<(), ArtifactError> {
         let ensure = |holds: bool, what: &str| if holds { Ok(()) } else { Err(corrupt(what)) };
         let fields = &self.manifest.fields;
@@ -615,6 +672,10 @@ impl Artifact {
             tails: self.section(Section::Tails),
             set_tests: self.section(Section::SetTests),
             intervals: self.section(Section::Intervals),
+            node_bitmaps: self.section(Section::NodeBitmaps),
+            bitmap_tiles: self.section(Section::BitmapTiles),
+            bitmap_columns: self.section(Section::BitmapColumns),
+            bitmaps: self.section(Section::Bitmaps),
         }
     }
 

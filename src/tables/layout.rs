@@ -156,6 +156,32 @@ pub struct Segment {
     pub slots: u32,
 }
 
+/// Buckets of a bitmap tile's columns.
+pub const BITMAP_BUCKETS: usize = 32;
+
+/// The bucket of a code in bitmaps.
+#[must_use]
+pub const fn bitmap_bucket(code: u32) -> usize {
+    (code >> 27) as usize
+}
+
+/// One bit for each of the 1024 lanes below a lowest node: thirty-two of its first group, and so on.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Bitmap(pub [u64; LANES * LANES / 64]);
+
+/// Where slots are wide, and summaries hide little, a lowest node has bitmaps as well: for each of some columns, and each bucket of it, the lanes that may hold
+/// there. Their conjunction over the columns is a filter for the exact test, which stays as it is; matchers may do without it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct BitmapTile {
+    /// `columns * 32` of [`MatchTables::bitmaps`]: the buckets of the first column, and so on.
+    pub first_bitmap: u32,
+    /// Into [`MatchTables::bitmap_columns`].
+    pub first_column: u32,
+    pub columns: u32,
+}
+
 /// The segments of one tenant's rules. Partition 0 holds the rules of every tenant; partition `t + 1` those of [`crate::id::TenantId`] `t`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -187,6 +213,11 @@ pub struct MatchTables<'a> {
     pub set_tests: &'a [SetTest],
     /// (low, high), both included.
     pub intervals: &'a [[u32; 2]],
+    /// For each node its tile, or [`NONE`]; nodes beyond the end have none.
+    pub node_bitmaps: &'a [u32],
+    pub bitmap_tiles: &'a [BitmapTile],
+    pub bitmap_columns: &'a [u32],
+    pub bitmaps: &'a [Bitmap],
 }
 
 impl MatchTables<'_> {
@@ -195,6 +226,12 @@ impl MatchTables<'_> {
     pub fn tail(&self, term: u32) -> Option<&Tail> {
         let group = &self.groups[term as usize / LANES];
         group.tail_ref(term as usize % LANES).map(|at| &self.tails[(self.tail_refs[at] & !AT_EDGES) as usize])
+    }
+
+    /// The tile of a node, if it has one.
+    #[must_use]
+    pub fn bitmap_tile(&self, node: u32) -> Option<&BitmapTile> {
+        self.node_bitmaps.get(node as usize).and_then(|tile| self.bitmap_tiles.get(*tile as usize))
     }
 
     /// Whether the code of `test`'s column lies in its intervals.

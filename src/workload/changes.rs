@@ -1,19 +1,9 @@
 //! W5: changes to the rules of a live engine. An endless stream of them; how many a second is for who applies them to say.
 
 use super::{Generator, Random, SEED, Settings, rule};
+use crate::live::Change;
 use crate::rule::Rule;
 use std::sync::Arc;
-
-/// One change of one rule.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// A rule whose id is not in service.
-    Add(Rule),
-    /// A new condition for a rule in service; its id and tenant stay.
-    Replace(Rule),
-    /// The id of a rule in service.
-    Remove(Arc<str>),
-}
 
 /// Additions, replacements and removals, equally many, so that the number of rules stays about what it was.
 pub struct Changes {
@@ -81,6 +71,7 @@ mod tests {
                     kinds[2] += 1;
                     assert!(live.remove(&id).is_some());
                 }
+                Change::Status(..) => unreachable!("the status of rules is not changed"),
             }
         }
         assert!(kinds.iter().all(|kind| *kind > 900), "{kinds:?}");

@@ -8,6 +8,7 @@ mod differential;
 mod faults;
 mod forge;
 mod generate;
+mod live;
 mod packs;
 mod properties;
 mod random;

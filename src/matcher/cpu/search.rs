@@ -4,8 +4,8 @@ use super::form::{BucketLine, Form, Stage};
 use super::sink::Sink;
 use crate::flow::EncodedBatch;
 use crate::matcher::Pair;
-use crate::tables::layout::{AT_EDGES, LANES, NONE, bucket, is_exact};
-use crate::tables::{Group, MatchTables, Partition, SlotLanes};
+use crate::tables::layout::{AT_EDGES, BITMAP_BUCKETS, LANES, NONE, bucket, is_exact};
+use crate::tables::{Group, MatchTables, Partition, Segment, SlotLanes};
 
 /// Rows of a tile: their buckets and the frontier stay in the first- and second-level cache.
 const TILE_ROWS: usize = 256;
@@ -35,13 +35,16 @@ pub fn search<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit,
         lines => lines.max(1),
     };
     let mut tile = Tile { lines, ..Tile::default() };
+    if !tables.bitmaps.is_empty() {
+        sift_all::<F>(tables, batch, which, lines, sink);
+    }
     let mut order = Vec::new();
     for first in (0..batch.rows).step_by(ORDERED_ROWS) {
         in_order(tables, batch, first, (first + ORDERED_ROWS).min(batch.rows), &mut order);
         for rows in order.chunks(TILE_ROWS) {
             tile.rows.clear();
             tile.rows.extend(rows.iter().map(|row| first as u32 + (*row & 0xffff) as u32));
-            tile.seed(tables, batch, which);
+            tile.seed(tables, batch, which, |segment| !has_bitmaps(tables, segment));
             F::enter(Load { tile: &mut tile, batch });
             for height in (0..HEIGHTS).rev() {
                 tile.frontier.append(&mut tile.seeds[height]);
@@ -50,8 +53,36 @@ pub fn search<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit,
                 }
             }
             F::enter(Screen { tile: &mut tile, tables });
-            F::enter(Settle { tile: &mut tile, tables, batch, sink });
+            F::enter(Settle { tile: &mut tile, tables, batch, sink, first: 2 });
         }
+    }
+}
+
+/// Rows whose tiles of bitmaps are looked at together: each tile is fetched once for all of them.
+const SIFTED_ROWS: usize = 1 << 13;
+
+fn has_bitmaps(tables: &MatchTables, segment: &Segment) -> bool {
+    segment.height > 0 && tables.bitmap_tile(segment.first_node).is_some()
+}
+
+/// The same for the segments that have bitmaps: a lowest node's lanes are sifted by them, and what is left is tested exactly.
+fn sift_all<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, lines: usize, sink: &mut impl Sink) {
+    let mut tile = Tile { lines, ..Tile::default() };
+    for first in (0..batch.rows).step_by(SIFTED_ROWS) {
+        tile.rows.clear();
+        tile.rows.extend(first as u32..(first + SIFTED_ROWS).min(batch.rows) as u32);
+        tile.seed(tables, batch, which, |segment| has_bitmaps(tables, segment));
+        F::enter(Load { tile: &mut tile, batch });
+        for height in (1..HEIGHTS).rev() {
+            tile.frontier.append(&mut tile.seeds[height]);
+            if height > 1 && !tile.frontier.is_empty() {
+                F::enter(Descend { tile: &mut tile, tables });
+            }
+        }
+        // Tile by tile, not row by row: bitmaps are large.
+        tile.frontier.sort_unstable();
+        F::enter(Sift { tile: &mut tile, tables });
+        F::enter(Settle { tile: &mut tile, tables, batch, sink, first: 0 });
     }
 }
 
@@ -105,12 +136,13 @@ struct Tile {
 
 impl Tile {
     /// Puts the rows on the roots of their partitions.
-    fn seed(&mut self, tables: &MatchTables, batch: &EncodedBatch, which: Visit) {
+    fn seed(&mut self, tables: &MatchTables, batch: &EncodedBatch, which: Visit, wanted: impl Fn(&Segment) -> bool) {
         let Self { rows, seeds, frontier, .. } = self;
         frontier.clear();
         let mut seed = |partition: u32, row: u32| {
             let Partition { first_segment, segments } = tables.partitions[partition as usize];
-            for segment in &tables.segments[first_segment as usize..(first_segment + segments) as usize] {
+            let segments = &tables.segments[first_segment as usize..(first_segment + segments) as usize];
+            for segment in segments.iter().filter(|segment| wanted(segment)) {
                 seeds[segment.height as usize].push(Pair { value: segment.root, row });
             }
         };
@@ -136,7 +168,7 @@ impl Stage for Load<'_> {
     #[inline(always)]
     fn run<F: Form>(self) {
         let Self { tile, batch } = self;
-        tile.buckets.resize(TILE_ROWS * tile.lines, BucketLine([0; 32]));
+        tile.buckets.resize(tile.rows.len().max(TILE_ROWS) * tile.lines, BucketLine([0; 32]));
         for (at, (row, lines)) in tile.rows.iter().zip(tile.buckets.chunks_exact_mut(tile.lines)).enumerate() {
             if let Some(ahead) = tile.rows.get(at + AHEAD) {
                 batch.row(*ahead as usize).iter().step_by(16).for_each(F::fetch);
@@ -213,30 +245,70 @@ impl Stage for Screen<'_> {
     }
 }
 
+/// From the lowest nodes of the frontier, which have bitmaps, to the groups where lanes are left in them.
+struct Sift<'a> {
+    tile: &'a mut Tile,
+    tables: &'a MatchTables<'a>,
+}
+
+impl Stage for Sift<'_> {
+    #[inline(always)]
+    fn run<F: Form>(self) {
+        let Self { tile, tables } = self;
+        let Tile { frontier, next, buckets, lines, lanes: left, .. } = tile;
+        next.clear();
+        left.clear();
+        for pair in frontier.iter() {
+            let Some(tile) = tables.bitmap_tile(pair.value) else { continue };
+            let buckets = &buckets[pair.row as usize * *lines..];
+            let columns = &tables.bitmap_columns[tile.first_column as usize..][..tile.columns as usize];
+            let bitmaps = &tables.bitmaps[tile.first_bitmap as usize..];
+            let mut lanes = [u64::MAX; LANES * LANES / 64];
+            for (column, bitmaps) in columns.iter().zip(bitmaps.chunks_exact(BITMAP_BUCKETS)) {
+                let bucket = buckets[*column as usize / 32].0[*column as usize % 32];
+                let bitmap = &bitmaps[usize::from(bucket >> 11)];
+                lanes.iter_mut().zip(bitmap.0).for_each(|(lanes, column)| *lanes &= column);
+            }
+            let first = tables.node_children[pair.value as usize];
+            for (two, lanes) in (0..).zip(lanes).filter(|(_, lanes)| *lanes != 0) {
+                for (group, lanes) in [(two * 2, lanes as u32), (two * 2 + 1, (lanes >> 32) as u32)] {
+                    if lanes != 0 {
+                        next.push(Pair { value: first + group, row: pair.row });
+                        left.push(lanes);
+                    }
+                }
+            }
+        }
+        std::mem::swap(frontier, next);
+    }
+}
+
 /// From the groups that are left to the terms that hold.
 struct Settle<'a, S> {
     tile: &'a mut Tile,
     tables: &'a MatchTables<'a>,
     batch: &'a EncodedBatch,
     sink: &'a mut S,
+    /// The first of the groups' slots that is not tested yet.
+    first: usize,
 }
 
 impl<S: Sink> Stage for Settle<'_, S> {
     #[inline(always)]
     fn run<F: Form>(self) {
-        let Self { tile, tables, batch, sink } = self;
+        let Self { tile, tables, batch, sink, first } = self;
         let Tile { frontier, buckets, lines, lanes: left, rows, .. } = tile;
         for (at, (pair, lanes)) in frontier.iter().zip(left.iter()).enumerate() {
             if let Some(ahead) = frontier.get(at + AHEAD) {
                 let place = ahead.value as usize;
-                further(tables, &tables.groups[place], |slot| F::fetch(slot));
+                slots_from(tables, &tables.groups[place], first, |slot| F::fetch(slot));
                 F::fetch(&tables.term_rules[place * LANES]);
                 F::fetch(&tables.term_rules[place * LANES + 16]);
             }
             let group = &tables.groups[pair.value as usize];
             let buckets = &buckets[pair.row as usize * *lines..];
             let mut lanes = *lanes;
-            further(tables, group, |slot| lanes &= F::test(slot, buckets));
+            slots_from(tables, group, first, |slot| lanes &= F::test(slot, buckets));
             let row = rows[pair.row as usize];
             let lanes = if lanes & group.tailed == 0 {
                 lanes
@@ -251,10 +323,10 @@ impl<S: Sink> Stage for Settle<'_, S> {
     }
 }
 
-/// What follows the two slots that are screened.
+/// The slots of a group from `first` on.
 #[inline(always)]
-fn further<'a>(tables: &MatchTables<'a>, group: &Group, mut visit: impl FnMut(&'a SlotLanes)) {
-    for slot in &group.slots[2..] {
+fn slots_from<'a>(tables: &MatchTables<'a>, group: &Group, first: usize, mut visit: impl FnMut(&'a SlotLanes)) {
+    for slot in &group.slots[first..] {
         // NONE is beyond the end.
         let Some(slot) = tables.leaf_slots.get(*slot as usize) else { break };
         visit(slot);

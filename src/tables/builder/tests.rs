@@ -1,10 +1,10 @@
 //! Terms to tables: every set of values as slots and lists, and summaries that cover what is below them.
 
 use super::*;
-use crate::event::set::Interval;
+use crate::event::set::{Interval, Place, Set};
 use crate::flow::EncodedBatch;
 use crate::matcher::{cpu, plain};
-use crate::tables::layout::IMPOSSIBLE;
+use crate::tables::layout::{IMPOSSIBLE, LANES, bucket};
 
 /// SplitMix64.
 struct Random(u64);
@@ -57,11 +57,22 @@ fn code(thresholds: &Thresholds, value: Value) -> u32 {
 type Terms = Vec<(u32, Vec<(u32, Set)>)>;
 
 fn build(terms: &Terms) -> BuiltTables {
+    build_on(terms, 2)
+}
+
+fn build_on(terms: &Terms, threads: usize) -> BuiltTables {
     let mut builder = TableBuilder::default();
     for (rule, (partition, members)) in terms.iter().enumerate() {
-        builder.push(*partition, rule as u32, members.iter().map(|(column, set)| (*column, set)), NONE);
+        let mut batch = TermBatch::default();
+        batch.push(members.iter().cloned(), NONE);
+        assert!(batch.term(0).0.eq(members.iter().cloned()), "what was pushed comes back");
+        let mut numbers = BatchNumbers::new(&batch);
+        for column in batch.columns_of(0..1) {
+            numbers.column(column, || column);
+        }
+        builder.append(*partition, rule as u32, (&batch, 0..1), &mut numbers, |residual| residual);
     }
-    builder.finish(COLUMNS, 3, 2)
+    builder.finish(COLUMNS, 3, threads)
 }
 
 /// Every row of values, found by each matcher, against what the sets say.
@@ -212,7 +223,7 @@ fn all_but_a_range_takes_two_slots_or_one_that_wraps() {
 
 #[test]
 fn short_leading_lists_are_split_and_long_ones_shared() {
-    let list = |entries: u64| Set::of((0..entries).map(|entry| point(entry * 2)).collect());
+    let list = |entries: u64| Set::of((0..entries).map(|entry| point(entry * 2)).collect::<Vec<_>>());
     let used = |built: &BuiltTables| built.term_rules.iter().filter(|rule| **rule != NONE).count();
     let most = LEADING_SPLIT_MAX as u64;
     let split = build(&vec![(0, vec![(0, list(most))])]);
@@ -259,7 +270,7 @@ fn random_terms_hold_where_their_sets_say() {
 #[test]
 fn thresholds_that_share_a_bucket_are_told_apart() {
     const KEYS: u64 = 150_000;
-    let filler = Set::of((0..KEYS).map(|key| point(key * 2)).collect());
+    let filler = Set::of((0..KEYS).map(|key| point(key * 2)).collect::<Vec<_>>());
     for seed in 0..6 {
         let random = &mut Random(seed);
         // Around a place where keys lie close together, and at both ends.
@@ -299,15 +310,49 @@ fn neighbouring_groups_share_the_slots_they_have_in_common() {
 fn the_number_of_threads_does_not_change_the_tables() {
     let terms: Terms =
         (0..3000).map(|nth| ((nth % 3) as u32, vec![(0, Set::of(vec![point(nth % 50)])), (1, Set::of(vec![point(nth)]))])).collect();
-    let build = |threads| {
-        let mut builder = TableBuilder::default();
-        for (rule, (partition, members)) in terms.iter().enumerate() {
-            builder.push(*partition, rule as u32, members.iter().map(|(column, set)| (*column, set)), NONE);
-        }
-        builder.finish(COLUMNS, 3, threads)
-    };
-    let (one, four) = (build(1), build(4));
+    let (one, four) = (build_on(&terms, 1), build_on(&terms, 4));
     assert_eq!((one.groups, one.leaf_slots, one.node_children), (four.groups, four.leaf_slots, four.node_children));
+}
+
+/// Wide ranges over all columns: no slot is selective, and bitmaps sift the lanes.
+#[test]
+fn wide_terms_are_sifted_by_bitmaps() {
+    let random = &mut Random(5);
+    let range = |random: &mut Random| {
+        let low = random.below(40) * 2;
+        between(low, low + 40)
+    };
+    let terms: Terms = (0..5000)
+        .map(|nth| {
+            let mut members = vec![(0, Set::of(vec![range(random)])), (1, Set::of(vec![range(random)])), (2, Set::of(vec![range(random)]))];
+            members[nth % 3].1 = Set { null: random.below(5) == 0, ..members[nth % 3].1.clone() };
+            if random.below(9) == 0 {
+                members[0].1 = members[0].1.complement();
+            }
+            ((random.below(8) == 0).into(), members)
+        })
+        .collect();
+    let mut rows: Vec<([Value; 3], u32)> =
+        (0..150).map(|_| ([0; 3].map(|_| (random.below(12) > 0).then(|| random.below(125))), random.below(3) as u32)).collect();
+    rows.push(([None; 3], 1));
+    check(&terms, &rows);
+    let built = build(&terms);
+    assert!(built.bitmap_tiles.len() > 2, "of partition 0; the others are too small");
+    // A bit that is missing hides a term.
+    let tables = built.view(COLUMNS);
+    let codes =
+        rows.iter().flat_map(|(row, _)| (0..COLUMNS).map(|at| if at < 3 { code(&built.thresholds[at], row[at]) } else { 0 })).collect();
+    let batch = EncodedBatch { rows: rows.len(), columns: COLUMNS, codes, partitions: vec![0; rows.len()] };
+    let count = |tables: &crate::tables::MatchTables| {
+        let mut found = Vec::new();
+        cpu::candidates(tables, &batch, cpu::Visit::Both, &mut found);
+        found.len()
+    };
+    let all = count(&tables);
+    assert_eq!(all, plain::candidates(&tables, &batch).len());
+    let mut bitmaps = built.bitmaps.clone();
+    bitmaps.iter_mut().for_each(|bitmap| bitmap.0[3] = 0);
+    assert!(count(&crate::tables::MatchTables { bitmaps: &bitmaps, ..tables }) < all);
 }
 
 #[test]

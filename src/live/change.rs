@@ -1,0 +1,170 @@
+//! Changes of single rules, and the snapshot that they make of another.
+
+use super::dead::Dead;
+use super::part::Loose;
+use super::snapshot::{LooseState, PartState, Place, Snapshot};
+use super::{LOOSE_MAX, Shared, merge};
+use crate::compile::{self, Checked};
+use crate::engine::router::Choice;
+use crate::rule::{Diagnostic, Limits, Rule, Severity, Status, print};
+use std::sync::Arc;
+
+/// A change of one rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A rule of a new id. It comes after all others.
+    Add(Rule),
+    /// Another rule for the one of the same id, in its place.
+    Replace(Rule),
+    /// The rule of this id is no more.
+    Remove(Arc<str>),
+    /// The rule of this id is live, shadow or off from now on.
+    Status(Arc<str>, Status),
+}
+
+impl Change {
+    /// The id of the rule that is changed.
+    #[must_use]
+    pub const fn id(&self) -> &Arc<str> {
+        match self {
+            Self::Add(rule) | Self::Replace(rule) => &rule.id,
+            Self::Remove(id) | Self::Status(id, _) => id,
+        }
+    }
+}
+
+/// The snapshot after `changes`.
+pub fn applied(shared: &Shared, before: &Snapshot, pinned: usize, changes: &[Change]) -> Result<Snapshot, Vec<Diagnostic>> {
+    let mut draft = Draft { shared, pinned, rules: before.rules(), next: before.clone() };
+    let mut wrong = Vec::new();
+    for change in changes {
+        match draft.change(change) {
+            Ok(()) if draft.next.loose.len() >= LOOSE_MAX => draft.fold().map_err(|problem| vec![unusable(problem)])?,
+            Ok(()) => {}
+            Err(diagnostics) => wrong.extend(diagnostics),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    // Many at once: compiled by who brings them, rather than evaluated one by one for the next batches.
+    if changes.len() > 2 * shared.settings.loose && draft.next.loose.len() > 2 * shared.settings.loose {
+        draft.fold().map_err(|problem| vec![unusable(problem)])?;
+    }
+    Ok(draft.next)
+}
+
+/// A snapshot that is being made.
+struct Draft<'a> {
+    shared: &'a Shared,
+    pinned: usize,
+    rules: usize,
+    next: Snapshot,
+}
+
+impl Draft<'_> {
+    fn change(&mut self, change: &Change) -> Result<(), Vec<Diagnostic>> {
+        let place = self.next.place(change.id());
+        let there = || place.ok_or_else(|| vec![unknown(change.id())]);
+        let limits = &self.shared.limits;
+        match change {
+            Change::Add(rule) => {
+                if place.is_some() {
+                    let primary = format!("there is a rule with the id `{}` already", rule.id);
+                    let duplicate = compile::about(rule, Severity::Error, "duplicate-id", primary);
+                    return Err(vec![duplicate.with_hint("replace it, or choose another id")]);
+                }
+                if self.rules >= limits.rules || self.next.numbered() >= u32::MAX as usize / 2 {
+                    let primary = format!("there are more than {} rules", self.rules);
+                    return Err(vec![compile::about(rule, Severity::Error, "too-many-rules", primary)]);
+                }
+                self.put(None, rule.clone(), limits, 0)?;
+                self.rules += 1;
+            }
+            Change::Replace(rule) => self.put(Some(there()?), rule.clone(), limits, 1)?,
+            Change::Remove(id) => {
+                self.remove(there()?);
+                self.rules -= 1;
+                self.name(&[&[2], id.as_bytes()]);
+            }
+            Change::Status(id, status) => {
+                let place = there()?;
+                let mut rule = self.next.rule_at(place).map_err(|error| vec![unusable(error.to_string()).with_rule(id)])?;
+                rule.status = *status;
+                self.put(Some(place), rule, &merge::again(limits), 3)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a rule, or puts it in the place of another.
+    fn put(&mut self, place: Option<Place>, rule: Rule, limits: &Limits, kind: u8) -> Result<(), Vec<Diagnostic>> {
+        let context = self.shared.context(limits);
+        let Checked { expr, diagnostics, .. } = compile::check_rule(&rule, &context);
+        let expr = match expr {
+            Some(expr) if !diagnostics.iter().any(Diagnostic::is_error) => expr,
+            _ => return Err(diagnostics),
+        };
+        let condition = print::condition(&expr, context.schema);
+        let name_of = |name: &Option<Arc<str>>| name.as_ref().map_or_else(Vec::new, |name| [b"=", name.as_bytes()].concat());
+        let attributes = [rule.action as u8, rule.status as u8];
+        let (score, tenant, outcome) = (rule.score.to_le_bytes(), name_of(&rule.tenant), name_of(&rule.outcome));
+        let mut parts: Vec<&[u8]> = vec![&[], rule.id.as_bytes(), condition.as_bytes(), &attributes, &score, &tenant, &outcome];
+        let kind = [kind];
+        parts[0] = &kind;
+        parts.extend(rule.tags.iter().map(|tag| tag.as_bytes()));
+        self.name(&parts);
+        let rank = match place {
+            Some(place) => {
+                let rank = self.next.rank(place);
+                self.remove(place);
+                rank
+            }
+            None => {
+                self.next.next_rank += 1;
+                self.next.next_rank - 1
+            }
+        };
+        let loose = Arc::new(Loose::new(rank, rule, expr));
+        self.next.loose.push(LooseState::new(loose, &self.next.tenants));
+        Ok(())
+    }
+
+    fn remove(&mut self, place: Place) {
+        match place {
+            Place::Part(part, rule) => Arc::make_mut(&mut self.next.parts[part].dead).insert(rule),
+            Place::Loose(at) => drop(self.next.loose.remove(at)),
+        }
+    }
+
+    /// The name of what there was before and what is done to it.
+    fn name(&mut self, parts: &[&[u8]]) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.next.generation.as_bytes());
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        self.next.generation = hasher.finalize().to_hex().as_str().into();
+    }
+
+    /// Compiles the loose rules.
+    fn fold(&mut self) -> Result<(), String> {
+        let from = merge::first_input(&self.next, self.pinned);
+        let part = merge::compiled(self.shared, &self.next.parts[from..], &self.next.loose, Choice::Cpu)?;
+        self.next.parts.truncate(from);
+        self.next.loose.clear();
+        self.next.parts.push(PartState::new(Arc::new(part), Arc::new(Dead::default()), &self.next.tenants));
+        self.next.number();
+        Ok(())
+    }
+}
+
+fn unknown(id: &Arc<str>) -> Diagnostic {
+    let primary = format!("there is no rule with the id `{id}`");
+    Diagnostic::file(Severity::Error, "unknown-rule", "", primary).with_rule(id).with_hint("add it, or correct the id")
+}
+
+fn unusable(problem: String) -> Diagnostic {
+    Diagnostic::file(Severity::Error, "damaged-artifact", "", problem).with_hint("compile the rules again")
+}

@@ -1,0 +1,178 @@
+//! What a snapshot is made of: parts, which are rules compiled together, and loose rules, which are evaluated as they are until a part takes them in.
+
+use crate::compile::{Context, recompile};
+use crate::engine::Generation;
+use crate::engine::router::{Choice, Router};
+use crate::event::EventBatch;
+use crate::expr::Expr;
+use crate::expr::columns::{Cache, Program};
+use crate::flow::{EncodedBatch, Hits};
+use crate::id::{FieldId, RuleId};
+use crate::rule::{Action, Diagnostic, Origin, Rule, Status};
+use crate::tables::Artifact;
+use crate::tables::artifact::{ArtifactError, RuleRecord, SOURCE_BLOCK};
+use crate::tables::layout::NONE;
+use foldhash::fast::FixedState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// The place of a rule in the order of the rules. It is given when the rule is added, and kept when it is replaced.
+pub type Rank = u64;
+
+/// Rules compiled together.
+pub struct Part {
+    generation: Generation,
+    router: Router,
+    ids: Ids,
+    /// The rank of each rule, ascending; absent where it is the rule's position.
+    ranks: Option<Vec<Rank>>,
+    fields: Vec<FieldId>,
+}
+
+impl Part {
+    /// An artifact as a part; the order of its rules is their rank.
+    pub fn new(artifact: Arc<Artifact>, ranks: Option<Vec<Rank>>, choice: Choice) -> Result<Self, String> {
+        let generation = Generation::new(Arc::clone(&artifact)).map_err(|error| error.to_string())?;
+        let fields = generation.fields();
+        Ok(Self { ids: Ids::new(&artifact), router: Router::new(artifact, choice)?, generation, ranks, fields })
+    }
+
+    /// Compiles rules that were checked before, ascending by rank.
+    pub fn compile(rules: impl Iterator<Item = (Rank, Rule)>, context: &Context, choice: Choice) -> Result<Self, String> {
+        let mut ranks = Vec::new();
+        let compiled = recompile(rules.map(|(rank, rule)| (ranks.push(rank), rule).1), context);
+        let Some(bytes) = compiled.artifact else {
+            let error = compiled.diagnostics.iter().find(|diagnostic| diagnostic.is_error()).map(Diagnostic::to_string);
+            return Err(format!("rules that are in service do not compile: {}", error.unwrap_or_default()));
+        };
+        let artifact = Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?;
+        drop(bytes);
+        Self::new(Arc::new(artifact), Some(ranks), choice)
+    }
+
+    pub const fn artifact(&self) -> &Arc<Artifact> {
+        self.generation.artifact()
+    }
+
+    pub fn len(&self) -> usize {
+        self.artifact().rules().len()
+    }
+
+    pub fn fields(&self) -> &[FieldId] {
+        &self.fields
+    }
+
+    pub fn rank(&self, rule: RuleId) -> Rank {
+        self.ranks.as_ref().map_or(Rank::from(rule.0), |ranks| ranks[rule.index()])
+    }
+
+    /// The rank of a rule that comes after all of these.
+    pub fn next_rank(&self) -> Rank {
+        self.len().checked_sub(1).map_or(0, |last| self.rank(RuleId::new(last)) + 1)
+    }
+
+    /// The rule of this id, dead or alive.
+    pub fn find(&self, id: &str) -> Option<RuleId> {
+        self.ids.find(self.artifact(), id)
+    }
+
+    pub fn encode(&self, batch: &EventBatch, cache: &mut Cache) -> EncodedBatch {
+        self.generation.encode(batch, cache)
+    }
+
+    /// The hits of an encoded batch: numbers of this part, dead rules too.
+    pub fn hits(&self, batch: &EventBatch, encoded: &EncodedBatch, cache: &mut Cache) -> Hits {
+        self.generation.verify(batch, self.router.find(encoded), cache)
+    }
+
+    /// The rule again, its condition in canonical text; `text` where it is at hand.
+    pub fn rule(&self, rule: RuleId, text: Option<&str>) -> Result<Rule, ArtifactError> {
+        let artifact = self.artifact();
+        let record = artifact.rule(rule);
+        Ok(Rule {
+            id: artifact.rule_name(rule).into(),
+            tenant: (record.tenant != NONE).then(|| artifact.manifest().tenants[record.tenant as usize].as_str().into()),
+            when: match text {
+                Some(text) => text.into(),
+                None => artifact.source(rule)?.into(),
+            },
+            origin: Origin::default(),
+            parameters: Vec::new(),
+            score: record.score,
+            action: [Action::Allow, Action::Review, Action::Challenge, Action::Block][usize::from(record.action)],
+            status: [Status::Live, Status::Shadow, Status::Off][usize::from(record.status)],
+            tags: artifact.tags(rule).map(Arc::from).collect(),
+            outcome: (record.outcome != NONE).then(|| artifact.name(record.outcome).into()),
+            tests: Vec::new(),
+        })
+    }
+
+    /// The canonical texts of the block of rules that `rule` is in, and the first rule of that block.
+    pub fn texts(&self, rule: RuleId) -> Result<(RuleId, Vec<String>), ArtifactError> {
+        let block = rule.index() / SOURCE_BLOCK;
+        Ok((RuleId::new(block * SOURCE_BLOCK), self.artifact().source_block(block)?))
+    }
+}
+
+/// Rules by id: open addressing over positions, 8 to 16 bytes a rule; the ids themselves stay in the artifact.
+struct Ids {
+    hasher: FixedState,
+    /// Position + 1, or 0; a power of two long, at most half full.
+    slots: Vec<u32>,
+}
+
+impl Ids {
+    fn new(artifact: &Artifact) -> Self {
+        let rules = artifact.rules().len();
+        let mut ids = Self { hasher: FixedState::default(), slots: vec![0; (rules * 2 + 1).next_power_of_two()] };
+        for rule in 0..rules {
+            let mut slot = ids.start(artifact.rule_name(RuleId::new(rule)));
+            while ids.slots[slot] != 0 {
+                slot = (slot + 1) & (ids.slots.len() - 1);
+            }
+            ids.slots[slot] = rule as u32 + 1;
+        }
+        ids
+    }
+
+    fn start(&self, id: &str) -> usize {
+        self.hasher.hash_one(id) as usize & (self.slots.len() - 1)
+    }
+
+    fn find(&self, artifact: &Artifact, id: &str) -> Option<RuleId> {
+        let mut slot = self.start(id);
+        loop {
+            let rule = RuleId(self.slots[slot].checked_sub(1)?);
+            if artifact.rule_name(rule) == id {
+                return Some(rule);
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+    }
+}
+
+/// A rule that no part has taken in yet: its condition is evaluated over whole columns, as residuals are.
+pub struct Loose {
+    pub rank: Rank,
+    /// Without its tests, which have passed.
+    pub rule: Rule,
+    /// Score, action and status; tenant, outcome and tags are the rule's.
+    pub record: RuleRecord,
+    pub program: Program,
+}
+
+impl Loose {
+    pub fn new(rank: Rank, mut rule: Rule, condition: Expr) -> Self {
+        rule.tests = Vec::new();
+        let record = RuleRecord {
+            score: rule.score,
+            tenant: NONE,
+            outcome: NONE,
+            first_tag: 0,
+            tags: 0,
+            action: rule.action as u8,
+            status: rule.status as u8,
+        };
+        Self { rank, rule, record, program: Program::new(condition) }
+    }
+}
