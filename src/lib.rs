@@ -47,7 +47,7 @@
 //! | `compile` | `event`, `expr`, `id`, `parallel`, `rule`, `tables` |
 //! | `reference` | `event`, `flow`, `id`, `rule`, `tables` |
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
-//! | `matcher` | `flow`, `tables` |
+//! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `rule`, `tables` |

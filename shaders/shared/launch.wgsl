@@ -6,8 +6,21 @@ const WORKGROUP: u32 = 256u;
 const WORKGROUP_PAIRS: u32 = 8u;
 
 // Places in `counters`. Below them stands, for each height, the number of frontier pairs at that height.
+const COUNTER_LONGEST: u32 = 12u;
+const COUNTER_RETURNED: u32 = 13u;
 const COUNTER_OPEN: u32 = 14u;
 const COUNTER_CANDIDATES: u32 = 15u;
+
+// What is made of the candidates.
+const OUTPUT_SCORES: u32 = 1u;
+const OUTPUT_FIRST: u32 = 2u;
+const OUTPUT_COUNTS: u32 = 3u;
+const OUTPUT_TOP: u32 = 4u;
+const OUTPUT_LISTS: u32 = 5u;
+// Words of a row's result with the sum of its scores: the sum's three, lowest first, and the strongest action.
+const SCORE_WORDS: u32 = 4u;
+// Rules of a list that one invocation sorts at most.
+const ORDERED_MAX: u32 = 1024u;
 
 // Tables come in pages; the `first_…` fields say where the bound page starts within the whole table.
 struct Launch {
@@ -36,7 +49,9 @@ struct Launch {
     candidates_max: u32,
     // Workgroups in a line of the two-dimensional dispatch.
     line: u32,
-    padding: u32,
+    // What to make of the candidates; for `OUTPUT_TOP`, how many rules of each row.
+    output: u32,
+    best: u32,
 }
 
 // A node (or, at height 0, a group) that an event row has yet to be tested against.

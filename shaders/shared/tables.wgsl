@@ -39,6 +39,14 @@ struct SetTest {
     high: u32,
 }
 
+// What a rule's match counts for: twin of `Verdict` in src/matcher/gpu/output.rs.
+struct Verdict {
+    score_low: u32,
+    score_high: u32,
+    action: u32,
+    live: u32,
+}
+
 struct Segment {
     root: u32,
     height: u32,

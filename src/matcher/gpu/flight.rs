@@ -2,7 +2,11 @@
 
 use super::device::Gpu;
 use super::error::GpuError;
-use super::launch::{COUNTER_CANDIDATES, COUNTER_OPEN, COUNTERS, HEIGHT_MAX, LAUNCH_STRIDE, Launch, WORKGROUP, WORKGROUP_PAIRS};
+use super::launch::{
+    COUNTER_CANDIDATES, COUNTER_LONGEST, COUNTER_OPEN, COUNTER_RETURNED, COUNTERS, HEIGHT_MAX, LAUNCH_STRIDE, Launch, ROUNDS_MAX,
+    WORKGROUP, WORKGROUP_PAIRS,
+};
+use super::output::{Output, Partial};
 use super::pages::{Page, Resident};
 use super::stages::{Resource, Stage};
 use super::timings::Timings;
@@ -22,12 +26,12 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a frontier pair, an open term and a candidate alike.
 pub const ENTRY_BYTES: u64 = 8;
 
-/// Compute passes of one run: three a level, five for the groups.
-const PASSES_MAX: u32 = 3 * HEIGHT_MAX + 5;
+/// Compute passes of one run: three a level, five for the groups, five for what becomes of the candidates.
+const PASSES_MAX: u32 = 3 * HEIGHT_MAX + 10;
 
-/// Layout of what comes back: counters, timestamps, candidates.
+/// Layout of what comes back: counters, timestamps; then the rows' results, the first candidates, and the first rules of lists.
 const TIMESTAMPS_AT: u64 = 256;
-const CANDIDATES_AT: u64 = 1024;
+const RESULTS_AT: u64 = 1024;
 
 /// Entries that the growing buffers hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,8 @@ impl Capacity {
 
 /// What a run over some rows of a batch came to.
 pub enum Outcome {
-    Done(Vec<Candidate>),
+    /// What the rows were reduced to, if they were, and the candidates that are left.
+    Done(Option<Partial>, Vec<Candidate>),
     /// Something had no room; this much was counted, and more may show once there is room for it.
     Overflow(Capacity),
 }
@@ -67,12 +72,22 @@ pub struct Run {
     pub rows: Range<u32>,
 }
 
+/// How many entries come back at once; further ones cost another round trip.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    pub candidates: u32,
+    pub listed: u32,
+}
+
 /// Buffers, and the run that is under way in them.
 pub struct Flight {
     pub capacity: Capacity,
     /// What the loaded rows' numbers in the batch start from.
     pub first_row: u32,
     pub rows: u32,
+    /// What to make of the candidates, where they are not themselves asked for.
+    output: Option<Output>,
+    staging: Staging,
     codes: Buffer,
     row_partitions: Buffer,
     frontiers: [Buffer; 2],
@@ -80,10 +95,24 @@ pub struct Flight {
     candidates: Buffer,
     counters: Buffer,
     workgroups: Buffer,
+    results: Buffer,
+    returned: Buffer,
+    offsets: Buffer,
+    listed: Buffer,
+    best: Buffer,
     launches: Buffer,
     readback: Buffer,
     clock: Option<Clock>,
     under_way: Option<UnderWay>,
+}
+
+/// Memory that the host writes and the device copies from. It is used again and again: mapped for the host whenever the device is done with it.
+struct Staging {
+    buffer: Option<Buffer>,
+    /// Whether the host may write to it; to be waited for.
+    mapped: Option<Receiver<bool>>,
+    /// Bytes of codes and, behind them, of partitions that are to be copied before the next run.
+    loaded: Option<[u64; 2]>,
 }
 
 /// Timestamps around each pass.
@@ -99,8 +128,10 @@ struct UnderWay {
     height: u32,
     submission: SubmissionIndex,
     mapped: Receiver<bool>,
-    /// Candidates that come back with the counters.
-    prefix: u32,
+    /// Bytes of the rows' results.
+    results: u64,
+    /// What comes back with the counters.
+    prefix: Prefix,
     /// The stage of each pass.
     passes: Vec<&'static str>,
 }
@@ -148,6 +179,8 @@ impl Flight {
                 capacity,
                 first_row: 0,
                 rows: 0,
+                output: None,
+                staging: Staging { buffer: None, mapped: None, loaded: None },
                 codes: storage(gpu, "codes", 0, BufferUsages::COPY_DST),
                 row_partitions: storage(gpu, "row_partitions", 0, BufferUsages::COPY_DST),
                 frontiers: [entries(gpu, "frontier 0", capacity.pairs), entries(gpu, "frontier 1", capacity.pairs)],
@@ -155,13 +188,18 @@ impl Flight {
                 candidates: entries(gpu, "candidates", capacity.candidates),
                 counters: storage(gpu, "counters", COUNTERS as u64 * 4, BufferUsages::COPY_SRC | BufferUsages::COPY_DST),
                 workgroups: storage(gpu, "workgroups", 16, BufferUsages::INDIRECT),
+                results: storage(gpu, "results", 0, BufferUsages::COPY_SRC | BufferUsages::COPY_DST),
+                returned: entries(gpu, "returned", 0),
+                offsets: storage(gpu, "offsets", 0, BufferUsages::COPY_SRC),
+                listed: storage(gpu, "listed", 0, BufferUsages::COPY_SRC),
+                best: storage(gpu, "best", 0, BufferUsages::COPY_SRC),
                 launches: gpu.device.create_buffer(&BufferDescriptor {
                     label: Some("launches"),
                     size: u64::from(PASSES_MAX) * LAUNCH_STRIDE,
                     usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
                     mapped_at_creation: false,
                 }),
-                readback: readback(gpu, CANDIDATES_AT + ENTRY_BYTES),
+                readback: readback(gpu, RESULTS_AT + ENTRY_BYTES),
                 clock,
                 under_way: None,
             })
@@ -187,39 +225,105 @@ impl Flight {
         Ok(())
     }
 
-    /// Copies rows of a batch to the device.
-    pub fn load(&mut self, gpu: &Gpu, first_row: u32, codes: &[u32], partitions: &[u32]) -> Result<(), GpuError> {
+    /// Takes rows of a batch in; the next run copies them to the device before it starts.
+    pub fn load(&mut self, gpu: &Gpu, first_row: u32, codes: &[u32], partitions: &[u32], output: Option<Output>) -> Result<(), GpuError> {
+        let bytes = [size_of_val(codes) as u64, size_of_val(partitions) as u64];
+        let needed = (bytes[0] + bytes[1]).max(4);
+        if let Some(mapped) = self.staging.mapped.take() {
+            receive(gpu, &mapped)?;
+        }
         gpu.guard(|| {
-            for (buffer, label, words) in [(&mut self.codes, "codes", codes), (&mut self.row_partitions, "row_partitions", partitions)] {
-                let bytes: &[u8] = bytemuck::cast_slice(words);
-                if bytes.len() as u64 > buffer.size() {
-                    *buffer = storage(gpu, label, bytes.len() as u64, BufferUsages::COPY_DST);
-                }
-                if !bytes.is_empty() {
-                    gpu.queue.write_buffer(buffer, 0, bytes);
+            for (buffer, label, bytes) in [(&mut self.codes, "codes", bytes[0]), (&mut self.row_partitions, "row_partitions", bytes[1])] {
+                if bytes > buffer.size() {
+                    *buffer = storage(gpu, label, bytes, BufferUsages::COPY_DST);
                 }
             }
+            if self.staging.buffer.as_ref().is_none_or(|staging| staging.size() < needed) {
+                self.staging.buffer = Some(gpu.device.create_buffer(&BufferDescriptor {
+                    label: Some("staging"),
+                    size: needed,
+                    usage: BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC,
+                    mapped_at_creation: true,
+                }));
+            }
+            let Some(staging) = &self.staging.buffer else { return Ok(()) };
+            let mut view = staging.get_mapped_range_mut(..needed).map_err(|error| GpuError::Refused(error.to_string()))?;
+            let middle = bytes[0] as usize;
+            view.slice(..middle).copy_from_slice(bytemuck::cast_slice(codes));
+            view.slice(middle..middle + bytes[1] as usize).copy_from_slice(bytemuck::cast_slice(partitions));
+            drop(view);
+            staging.unmap();
             Ok(())
         })?;
+        self.staging.loaded = Some(bytes);
         self.first_row = first_row;
         self.rows = partitions.len() as u32;
+        self.output = output;
         Ok(())
     }
 
-    /// Sends a run to the device. `prefix`: candidates that come back at once; further ones cost another round trip. `line`: workgroups
-    /// in a line of a dispatch.
-    pub fn start(&mut self, gpu: &Gpu, resident: &Resident, run: Run, prefix: u32, line: u32) -> Result<(), GpuError> {
+    /// Gives the buffers of the output enough room.
+    fn prepare(&mut self, gpu: &Gpu, output: Output, rows: u64) {
+        let candidates = u64::from(self.capacity.candidates);
+        let lists = if output.has_lists() { candidates } else { 0 };
+        let best = if let Output::Top(best) = output { rows * u64::from(best) } else { 0 };
+        let words = rows * u64::from(output.result_words());
+        for (buffer, label, bytes) in [
+            (&mut self.results, "results", words * 4),
+            (&mut self.returned, "returned", candidates * ENTRY_BYTES),
+            (&mut self.offsets, "offsets", if output.has_lists() { (rows + 1) * 4 } else { 0 }),
+            (&mut self.listed, "listed", lists * 4),
+            (&mut self.best, "best", best * 4),
+        ] {
+            if bytes > buffer.size() {
+                *buffer = storage(gpu, label, bytes, BufferUsages::COPY_SRC | BufferUsages::COPY_DST);
+            }
+        }
+    }
+
+    /// Where the rows' results are, and the candidates that come back.
+    fn returns(&self) -> (Option<&Buffer>, &Buffer) {
+        match self.output {
+            None => (None, &self.candidates),
+            Some(Output::Top(_)) => (Some(&self.best), &self.returned),
+            Some(Output::Lists) => (Some(&self.offsets), &self.returned),
+            Some(_) => (Some(&self.results), &self.returned),
+        }
+    }
+
+    /// Sends a run to the device. `line`: workgroups in a line of a dispatch.
+    pub fn start(&mut self, gpu: &Gpu, resident: &Resident, run: Run, prefix: Prefix, line: u32) -> Result<(), GpuError> {
         let Some(page) = resident.pages.get(run.page) else {
             return Err(GpuError::Tables("a page is missing"));
         };
-        let prefix = prefix.min(self.capacity.candidates);
-        let readback_bytes = CANDIDATES_AT + u64::from(prefix).max(1) * ENTRY_BYTES;
+        let listed = if self.output == Some(Output::Lists) { prefix.listed } else { 0 };
+        let most = self.capacity.candidates;
+        let prefix = Prefix { candidates: prefix.candidates.min(most), listed: listed.min(most) };
+        let rows = run.rows.len() as u64;
+        let results = self.output.map_or(0, |output| output.returned_words(rows) * 4);
+        let candidates_at = RESULTS_AT + results;
+        let listed_at = candidates_at + u64::from(prefix.candidates) * ENTRY_BYTES;
+        let readback_bytes = listed_at + u64::from(prefix.listed) * 4;
         self.under_way = Some(gpu.guard(|| {
             if self.readback.size() < readback_bytes {
                 self.readback = readback(gpu, readback_bytes);
             }
+            if let Some(output) = self.output {
+                self.prepare(gpu, output, rows);
+            }
             let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("match") });
+            let loaded = self.staging.loaded.take();
+            if let (Some([codes, partitions]), Some(staging)) = (loaded, &self.staging.buffer) {
+                for (at, buffer, bytes) in [(0, &self.codes, codes), (codes, &self.row_partitions, partitions)] {
+                    if bytes > 0 {
+                        encoder.copy_buffer_to_buffer(staging, at, buffer, 0, bytes);
+                    }
+                }
+            }
             encoder.clear_buffer(&self.counters, 0, None);
+            if self.output.is_some() {
+                encoder.clear_buffer(&self.results, 0, None);
+            }
             let passes = self.record(gpu, resident, page, &run, line, &mut encoder);
             encoder.copy_buffer_to_buffer(&self.counters, 0, &self.readback, 0, COUNTERS as u64 * 4);
             if let Some(clock) = &self.clock {
@@ -227,19 +331,35 @@ impl Flight {
                 encoder.resolve_query_set(&clock.queries, 0..queries, &clock.resolved, 0);
                 encoder.copy_buffer_to_buffer(&clock.resolved, 0, &self.readback, TIMESTAMPS_AT, u64::from(queries) * 8);
             }
-            if prefix > 0 {
-                encoder.copy_buffer_to_buffer(&self.candidates, 0, &self.readback, CANDIDATES_AT, u64::from(prefix) * ENTRY_BYTES);
+            let (of_rows, candidates) = self.returns();
+            for (buffer, at, bytes) in [
+                (of_rows, RESULTS_AT, results),
+                (Some(candidates), candidates_at, u64::from(prefix.candidates) * ENTRY_BYTES),
+                (Some(&self.listed), listed_at, u64::from(prefix.listed) * 4),
+            ] {
+                if let Some(buffer) = buffer.filter(|_| bytes > 0) {
+                    encoder.copy_buffer_to_buffer(buffer, 0, &self.readback, at, bytes);
+                }
             }
             let submission = gpu.queue.submit([encoder.finish()]);
-            let mapped = map(&self.readback);
-            Ok(UnderWay { run, height: page.extent.height, submission, mapped, prefix, passes })
+            let mapped = map(&self.readback, MapMode::Read);
+            if let (Some(_), Some(staging)) = (loaded, &self.staging.buffer) {
+                self.staging.mapped = Some(map(staging, MapMode::Write));
+            }
+            Ok(UnderWay { run, height: page.extent.height, submission, mapped, results, prefix, passes })
         })?);
         Ok(())
+    }
+
+    /// The submission that is under way.
+    pub fn submission(&self) -> Option<SubmissionIndex> {
+        self.under_way.as_ref().map(|under_way| under_way.submission.clone())
     }
 
     /// Records all passes of a run; returns their stages' names.
     fn record(&self, gpu: &Gpu, resident: &Resident, page: &Page, run: &Run, line: u32, encoder: &mut CommandEncoder) -> Vec<&'static str> {
         let stages = &gpu.stages;
+        let launched = self.output.map_or([0; 2], Output::launched);
         let base = Launch {
             rows: run.rows.len() as u32,
             first_row: run.rows.start,
@@ -257,6 +377,8 @@ impl Flight {
             open_max: self.capacity.open,
             candidates_max: self.capacity.candidates,
             line,
+            output: launched[0],
+            best: launched[1],
             ..Launch::default()
         };
         // The frontier of a height lies in the buffer of the height's parity: a level reads one and writes the other.
@@ -283,6 +405,20 @@ impl Flight {
         let launch = Launch { source: COUNTER_OPEN, source_max: self.capacity.open, workgroup_entries: WORKGROUP, ..base };
         recorder.pass(&stages.plan, &plan, launch, Some((1, 1)));
         recorder.pass(&stages.settle, &bind(&stages.settle, 0), launch, None);
+        if let Some(output) = self.output {
+            let launch = Launch { source: COUNTER_CANDIDATES, source_max: self.capacity.candidates, ..launch };
+            recorder.pass(&stages.plan, &plan, launch, Some((1, 1)));
+            recorder.pass(&stages.reduce, &bind(&stages.reduce, 0), launch, None);
+            if output.has_lists() {
+                recorder.pass(&stages.scan, &bind(&stages.scan, 0), launch, Some((1, 1)));
+                recorder.pass(&stages.scatter, &bind(&stages.scatter, 0), launch, None);
+                let (last, workgroups) = match output {
+                    Output::Lists => (&stages.order, by_row),
+                    _ => (&stages.top, Some((base.rows.min(line), base.rows.div_ceil(line)))),
+                };
+                recorder.pass(last, &bind(last, 0), launch, workgroups);
+            }
+        }
 
         let Recorder { launches, passes, .. } = recorder;
         gpu.queue.write_buffer(&self.launches, 0, &launches);
@@ -313,6 +449,13 @@ impl Flight {
             Resource::Candidates => &self.candidates,
             Resource::Counters => &self.counters,
             Resource::Workgroups => &self.workgroups,
+            Resource::TermRules => &page.term_rules,
+            Resource::Verdicts => &resident.verdicts,
+            Resource::Results => &self.results,
+            Resource::Returned => &self.returned,
+            Resource::Offsets => &self.offsets,
+            Resource::Listed => &self.listed,
+            Resource::Best => &self.best,
         };
         let bound: Vec<BindGroupEntry> = stage
             .bindings
@@ -331,12 +474,16 @@ impl Flight {
         let Some(under_way) = self.under_way.take() else {
             return Err(GpuError::Batch("nothing is under way"));
         };
-        let UnderWay { run, height, submission, mapped, prefix, passes } = under_way;
+        let UnderWay { run, height, submission, mapped, results, prefix, passes } = under_way;
         timings.submissions += 1;
         let waiting = Instant::now();
-        let header = self.read(gpu, submission, &mapped, 0..CANDIDATES_AT + u64::from(prefix) * ENTRY_BYTES)?;
+        let candidates_at = RESULTS_AT + results;
+        let listed_at = candidates_at + u64::from(prefix.candidates) * ENTRY_BYTES;
+        let bytes = self.read(gpu, submission, &mapped, listed_at + u64::from(prefix.listed) * 4)?;
         timings.waited += waiting.elapsed();
-        let (header, first) = header.split_at(CANDIDATES_AT as usize);
+        let (bytes, listed) = bytes.split_at(listed_at as usize);
+        let (bytes, candidates) = bytes.split_at(candidates_at as usize);
+        let (header, words) = bytes.split_at(RESULTS_AT as usize);
         let counters: Vec<u32> = bytemuck::pod_collect_to_vec(&header[..COUNTERS * 4]);
         self.clock(&passes, &header[TIMESTAMPS_AT as usize..], timings);
 
@@ -350,56 +497,69 @@ impl Flight {
             timings.reruns += 1;
             return Ok((run, Outcome::Overflow(counted)));
         }
+        if let Some(Output::Top(best)) = self.output {
+            let rounds = u64::from(best) * u64::from(counters[COUNTER_LONGEST as usize].div_ceil(WORKGROUP) + WORKGROUP.ilog2() + 1);
+            if rounds > u64::from(ROUNDS_MAX) {
+                return Err(GpuError::TooLarge {
+                    what: "the choice among what one event matches is",
+                    bytes: rounds,
+                    limit: u64::from(ROUNDS_MAX),
+                });
+            }
+        }
         timings.group_pairs += u64::from(pairs[0]);
         timings.node_pairs += pairs[1..].iter().map(|pairs| u64::from(*pairs)).sum::<u64>();
         timings.open += u64::from(counted.open);
         timings.candidates += u64::from(counted.candidates);
 
-        let mut candidates: Vec<Candidate> = bytemuck::pod_collect_to_vec(first);
-        candidates.truncate(counted.candidates as usize);
-        if counted.candidates > prefix {
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(words);
+        let mut candidates: Vec<Candidate> = bytemuck::pod_collect_to_vec(candidates);
+        let mut listed: Vec<u32> = bytemuck::pod_collect_to_vec(listed);
+        let left = if self.output.is_some() { counters[COUNTER_RETURNED as usize] } else { counted.candidates };
+        let listed_left = if self.output == Some(Output::Lists) { words.last().copied().unwrap_or(0) } else { 0 };
+        candidates.truncate(left as usize);
+        listed.truncate(listed_left as usize);
+        let missing = (left - candidates.len() as u32, listed_left - listed.len() as u32);
+        if missing != (0, 0) {
             let waiting = Instant::now();
-            let rest = u64::from(counted.candidates - prefix) * ENTRY_BYTES;
-            let (submission, mapped) = gpu.guard(|| {
-                if self.readback.size() < rest {
-                    self.readback = readback(gpu, rest);
-                }
-                let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("rest") });
-                encoder.copy_buffer_to_buffer(&self.candidates, u64::from(prefix) * ENTRY_BYTES, &self.readback, 0, rest);
-                let submission = gpu.queue.submit([encoder.finish()]);
-                Ok((submission, map(&self.readback)))
-            })?;
+            let rest = self.rest(gpu, (candidates.len() as u64, listed.len() as u64), missing)?;
+            let (more, more_listed) = rest.split_at(missing.0 as usize * ENTRY_BYTES as usize);
+            candidates.extend(bytemuck::pod_collect_to_vec::<u8, Candidate>(more));
+            listed.extend(bytemuck::pod_collect_to_vec::<u8, u32>(more_listed));
             timings.submissions += 1;
-            candidates.extend(bytemuck::pod_collect_to_vec::<u8, Candidate>(&self.read(gpu, submission, &mapped, 0..rest)?));
             timings.waited += waiting.elapsed();
         }
         for candidate in &mut candidates {
             candidate.row += self.first_row;
         }
-        Ok((run, Outcome::Done(candidates)))
+        Ok((run, Outcome::Done(self.output.map(|_| Partial { words, listed }), candidates)))
     }
 
-    /// Waits until the readback buffer is mapped, and copies a part of it.
-    fn read(&self, gpu: &Gpu, submission: SubmissionIndex, mapped: &Receiver<bool>, range: Range<u64>) -> Result<Vec<u8>, GpuError> {
-        gpu.wait(submission, TIMEOUT)?;
-        // Whichever thread polls the device first also runs the others' callbacks, so ours may still be on its way.
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            match mapped.recv_timeout(Duration::from_millis(1)) {
-                Ok(true) => break,
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {
-                    let polled = gpu.poll(PollType::Poll);
-                    if let Some(error) = gpu.broken() {
-                        return Err(error);
-                    }
-                    polled.map_err(|_| GpuError::Refused("the device could not be polled".to_owned()))?;
-                }
-                Ok(false) | Err(_) => {
-                    return Err(gpu.broken().unwrap_or_else(|| GpuError::Refused("the results could not be mapped".to_owned())));
-                }
+    /// Reads the candidates and the lists' rules that did not come back at once: from which ones on, and how many.
+    fn rest(&mut self, gpu: &Gpu, from: (u64, u64), count: (u32, u32)) -> Result<Vec<u8>, GpuError> {
+        let bytes = (u64::from(count.0) * ENTRY_BYTES, u64::from(count.1) * 4);
+        let (submission, mapped) = gpu.guard(|| {
+            if self.readback.size() < bytes.0 + bytes.1 {
+                self.readback = readback(gpu, bytes.0 + bytes.1);
             }
-        }
-        let bytes = match self.readback.get_mapped_range(range) {
+            let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("rest") });
+            if bytes.0 > 0 {
+                encoder.copy_buffer_to_buffer(self.returns().1, from.0 * ENTRY_BYTES, &self.readback, 0, bytes.0);
+            }
+            if bytes.1 > 0 {
+                encoder.copy_buffer_to_buffer(&self.listed, from.1 * 4, &self.readback, bytes.0, bytes.1);
+            }
+            let submission = gpu.queue.submit([encoder.finish()]);
+            Ok((submission, map(&self.readback, MapMode::Read)))
+        })?;
+        self.read(gpu, submission, &mapped, bytes.0 + bytes.1)
+    }
+
+    /// Waits until the readback buffer is mapped, and copies its first bytes.
+    fn read(&self, gpu: &Gpu, submission: SubmissionIndex, mapped: &Receiver<bool>, length: u64) -> Result<Vec<u8>, GpuError> {
+        gpu.wait(submission, TIMEOUT)?;
+        receive(gpu, mapped)?;
+        let bytes = match self.readback.get_mapped_range(..length) {
             Ok(view) => view.to_vec(),
             Err(error) => return Err(GpuError::Refused(error.to_string())),
         };
@@ -412,24 +572,40 @@ impl Flight {
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes[..passes.len() * 16]);
         for (stage, pass) in passes.iter().zip(ticks.chunks_exact(2)) {
             let nanoseconds = pass[1].saturating_sub(pass[0]) as f64 * f64::from(clock.period);
-            *match *stage {
-                "seed" => &mut timings.seed,
-                "descend" => &mut timings.descend,
-                "verify" => &mut timings.verify,
-                "settle" => &mut timings.settle,
-                _ => &mut timings.plan,
-            } += Duration::from_nanos(nanoseconds as u64);
+            if let Some((_, time)) = timings.kernels_mut().into_iter().find(|(name, _)| name == stage) {
+                *time += Duration::from_nanos(nanoseconds as u64);
+            }
         }
     }
 }
 
-fn map(readback: &Buffer) -> Receiver<bool> {
+fn map(buffer: &Buffer, mode: MapMode) -> Receiver<bool> {
     let (done, mapped) = channel();
-    readback.map_async(MapMode::Read, .., move |result| {
+    buffer.map_async(mode, .., move |result| {
         // The receiver is gone where the batch has been given up.
         let _ = done.send(result.is_ok());
     });
     mapped
+}
+
+/// Waits for a mapping whose submission is done. Whichever thread polls the device first also runs the others' callbacks, so ours may still be on its way.
+fn receive(gpu: &Gpu, mapped: &Receiver<bool>) -> Result<(), GpuError> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match mapped.recv_timeout(Duration::from_millis(1)) {
+            Ok(true) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {
+                let polled = gpu.poll(PollType::Poll);
+                if let Some(error) = gpu.broken() {
+                    return Err(error);
+                }
+                polled.map_err(|_| GpuError::Refused("the device could not be polled".to_owned()))?;
+            }
+            Ok(false) | Err(_) => {
+                return Err(gpu.broken().unwrap_or_else(|| GpuError::Refused("a buffer could not be mapped".to_owned())));
+            }
+        }
+    }
 }
 
 /// Records passes one after the other; each sees what those before it wrote.

@@ -13,8 +13,19 @@ pub const HEIGHT_MAX: u32 = 8;
 
 /// Counters on the device. The first [`HEIGHT_MAX`]` + 1` count the frontier pairs of each height.
 pub const COUNTERS: usize = 16;
+pub const COUNTER_LONGEST: u32 = 12;
+pub const COUNTER_RETURNED: u32 = 13;
 pub const COUNTER_OPEN: u32 = 14;
 pub const COUNTER_CANDIDATES: u32 = 15;
+
+/// Words of a row's result with the sum of its scores.
+pub const SCORE_WORDS: u32 = 4;
+
+/// Rules of a list that one invocation sorts at most.
+pub const ORDERED_MAX: u32 = 1024;
+
+/// Times that an invocation may go round a loop: Mesa's software adapter ends loops that go round more often, without a word.
+pub const ROUNDS_MAX: u32 = 60_000;
 
 /// Bytes from one [`Launch`] to the next: the coarsest alignment that adapters ask of uniform offsets.
 pub const LAUNCH_STRIDE: u64 = 256;
@@ -42,5 +53,6 @@ pub struct Launch {
     pub open_max: u32,
     pub candidates_max: u32,
     pub line: u32,
-    pub padding: u32,
+    pub output: u32,
+    pub best: u32,
 }

@@ -2,10 +2,12 @@
 
 use super::device::Gpu;
 use super::error::GpuError;
-use super::flight::{Capacity, ENTRY_BYTES, Flight, Outcome, Run};
+use super::flight::{Capacity, ENTRY_BYTES, Flight, Outcome, Prefix, Run, TIMEOUT};
+use super::output::{Output, Reduced, Reduction, Verdict};
 use super::pages::Resident;
 use super::timings::Timings;
 use crate::flow::EncodedBatch;
+use crate::tables::artifact::RuleRecord;
 use crate::tables::{Candidate, MatchTables};
 use std::sync::Arc;
 
@@ -35,6 +37,19 @@ impl Default for GpuOptions {
 pub struct Ticket {
     /// One for each part of the batch; parts are as large as the adapter's bindings allow.
     flights: Vec<Flight>,
+    output: Option<Output>,
+    rows: usize,
+}
+
+impl Ticket {
+    /// Waits until the device is done with what was submitted, so that collecting it takes little time: for those who share a matcher under a lock,
+    /// and wait without it. A batch that had too little room, or tables of several pages, are only seen to when they are collected.
+    ///
+    /// # Errors
+    /// A lost device, or one that takes too long.
+    pub fn wait(&self, gpu: &Gpu) -> Result<(), GpuError> {
+        self.flights.iter().filter_map(Flight::submission).try_for_each(|submission| gpu.wait(submission, TIMEOUT))
+    }
 }
 
 /// Match tables on a GPU.
@@ -47,8 +62,10 @@ pub struct GpuMatcher {
     timed: bool,
     /// What new flights start with: as much as any batch has needed so far.
     capacity: Capacity,
-    /// Candidates that are expected of a run.
-    prefix: u32,
+    /// Entries that are expected of a run.
+    prefix: Prefix,
+    /// What each rule counts for; none where batches cannot be reduced.
+    verdicts: Vec<Verdict>,
     idle: Vec<Flight>,
     timings: Timings,
 }
@@ -67,8 +84,22 @@ impl GpuMatcher {
     /// # Errors
     /// As [`GpuMatcher::new`].
     pub fn with_options(gpu: Arc<Gpu>, tables: &MatchTables, options: GpuOptions) -> Result<Self, GpuError> {
+        Self::open(gpu, tables, Vec::new(), options)
+    }
+
+    /// As [`GpuMatcher::new`], for batches that are [reduced](GpuMatcher::reduce) as well. `rules` are those of the tables.
+    ///
+    /// # Errors
+    /// As [`GpuMatcher::new`].
+    pub fn for_outputs(gpu: Arc<Gpu>, tables: &MatchTables, rules: &[RuleRecord], options: GpuOptions) -> Result<Self, GpuError> {
+        // Tables without rules are reduced like others.
+        let nothing = rules.is_empty().then(Verdict::default);
+        Self::open(gpu, tables, rules.iter().map(Verdict::of).chain(nothing).collect(), options)
+    }
+
+    fn open(gpu: Arc<Gpu>, tables: &MatchTables, verdicts: Vec<Verdict>, options: GpuOptions) -> Result<Self, GpuError> {
         let binding_max = options.binding_max.min(gpu.info().binding_max);
-        let resident = Resident::upload(&gpu, tables, binding_max)?;
+        let resident = Resident::upload(&gpu, tables, &verdicts, binding_max)?;
         let entries = options.entries.clamp(1, options.entries_max.max(1));
         Ok(Self {
             binding_max,
@@ -76,7 +107,8 @@ impl GpuMatcher {
             line: options.line_max.clamp(1, gpu.info().workgroups_max.max(1)),
             timed: options.timings,
             capacity: Capacity::all(entries),
-            prefix: 1024,
+            prefix: Prefix { candidates: 1024, listed: 1024 },
+            verdicts,
             idle: Vec::new(),
             timings: Timings::default(),
             gpu,
@@ -116,17 +148,44 @@ impl GpuMatcher {
         self.collect(ticket)
     }
 
+    /// What the rules that match make of each row of the batch, but for what the host decides.
+    ///
+    /// # Errors
+    /// As [`GpuMatcher::candidates`]; and where the matcher was not made [for outputs](GpuMatcher::for_outputs).
+    pub fn reduce(&mut self, batch: &EncodedBatch, output: Output) -> Result<Reduced, GpuError> {
+        let ticket = self.submit_for(batch, output)?;
+        self.collect_reduced(ticket)
+    }
+
     /// Sends a batch on its way without waiting for it. Tickets may be collected in any order; two or three keep a device busy.
     ///
     /// # Errors
     /// As [`GpuMatcher::candidates`].
     pub fn submit(&mut self, batch: &EncodedBatch) -> Result<Ticket, GpuError> {
-        self.check(batch)?;
-        let mut flights = Vec::new();
-        if self.resident.pages.is_empty() {
-            return Ok(Ticket { flights });
+        self.send(batch, None)
+    }
+
+    /// As [`GpuMatcher::submit`], to be reduced.
+    ///
+    /// # Errors
+    /// As [`GpuMatcher::reduce`].
+    pub fn submit_for(&mut self, batch: &EncodedBatch, output: Output) -> Result<Ticket, GpuError> {
+        if self.verdicts.is_empty() {
+            return Err(GpuError::Batch("the matcher does not know what rules count for"));
         }
-        let rows_max = self.rows_max()?;
+        if output == Output::Top(0) {
+            return Err(GpuError::Batch("at least one rule of a row is to be kept"));
+        }
+        self.send(batch, Some(output))
+    }
+
+    fn send(&mut self, batch: &EncodedBatch, output: Option<Output>) -> Result<Ticket, GpuError> {
+        self.check(batch)?;
+        let mut ticket = Ticket { flights: Vec::new(), output, rows: batch.rows };
+        if self.resident.pages.is_empty() {
+            return Ok(ticket);
+        }
+        let rows_max = self.rows_max(output)?;
         let mut first = 0;
         while first < batch.rows {
             let end = batch.rows.min(first + rows_max);
@@ -135,31 +194,58 @@ impl GpuMatcher {
                 None => Flight::new(&self.gpu, self.capacity, self.timed)?,
             };
             let codes = &batch.codes[first * batch.columns..end * batch.columns];
-            flight.load(&self.gpu, first as u32, codes, &batch.partitions[first..end])?;
+            flight.load(&self.gpu, first as u32, codes, &batch.partitions[first..end], output)?;
             self.start(&mut flight, Run { page: 0, rows: 0..(end - first) as u32 })?;
-            flights.push(flight);
+            ticket.flights.push(flight);
             first = end;
         }
         self.timings.rows += batch.rows as u64;
-        Ok(Ticket { flights })
+        Ok(ticket)
     }
 
     /// Waits for a batch and gives its candidates.
     ///
     /// # Errors
-    /// As [`GpuMatcher::candidates`].
+    /// As [`GpuMatcher::candidates`]; and where the batch was to be reduced.
     pub fn collect(&mut self, ticket: Ticket) -> Result<Vec<Candidate>, GpuError> {
+        match self.finish(ticket)? {
+            (None, candidates) => Ok(candidates),
+            (Some(_), _) => Err(GpuError::Batch("it was to be reduced")),
+        }
+    }
+
+    /// Waits for a batch and gives what it was reduced to.
+    ///
+    /// # Errors
+    /// As [`GpuMatcher::reduce`]; and where the batch was not to be reduced.
+    pub fn collect_reduced(&mut self, ticket: Ticket) -> Result<Reduced, GpuError> {
+        match self.finish(ticket)? {
+            (Some(reduction), rest) => Ok(Reduced { reduction, rest }),
+            (None, _) => Err(GpuError::Batch("it was not to be reduced")),
+        }
+    }
+
+    fn finish(&mut self, ticket: Ticket) -> Result<(Option<Reduction>, Vec<Candidate>), GpuError> {
         let mut found = Vec::new();
+        let mut reduction = ticket.output.map(|output| Reduction::new(output, ticket.rows));
         for mut flight in ticket.flights {
             // What is left to do once the run under way is done, last first.
             let mut left: Vec<Run> = (1..self.resident.pages.len()).rev().map(|page| Run { page, rows: 0..flight.rows }).collect();
             loop {
                 let (run, outcome) = flight.finish(&self.gpu, &mut self.timings)?;
                 match outcome {
-                    Outcome::Done(candidates) => {
-                        self.prefix =
-                            (candidates.len() + candidates.len() / 4).clamp(1024, self.capacity.candidates.max(1024) as usize) as u32;
+                    Outcome::Done(partial, candidates) => {
+                        let expected = |count: usize| (count + count / 4).clamp(1024, self.capacity.candidates.max(1024) as usize) as u32;
+                        self.prefix.candidates = expected(candidates.len());
                         found.extend(candidates);
+                        if let (Some(reduction), Some(partial)) = (&mut reduction, partial) {
+                            if ticket.output == Some(Output::Lists) {
+                                self.prefix.listed = expected(partial.listed.len());
+                            }
+                            let first = flight.first_row as usize;
+                            let rows = first + run.rows.start as usize..first + run.rows.end as usize;
+                            reduction.merge(rows, partial, &self.verdicts)?;
+                        }
                     }
                     Outcome::Overflow(needed) => self.make_room(&mut flight, run, needed, &mut left)?,
                 }
@@ -170,7 +256,7 @@ impl GpuMatcher {
             }
             self.idle.push(flight);
         }
-        Ok(found)
+        Ok((reduction, found))
     }
 
     fn start(&self, flight: &mut Flight, run: Run) -> Result<(), GpuError> {
@@ -199,9 +285,10 @@ impl GpuMatcher {
         Ok(())
     }
 
-    /// Rows that fit in a binding, and whose roots can be counted.
-    fn rows_max(&self) -> Result<usize, GpuError> {
-        let row_bytes = (self.resident.columns.max(1) * 4) as u64;
+    /// Rows whose codes and results fit in a binding, and whose roots can be counted.
+    fn rows_max(&self, output: Option<Output>) -> Result<usize, GpuError> {
+        let result_words = output.map_or(0, |output| output.returned_words(1).max(u64::from(output.result_words())));
+        let row_bytes = (self.resident.columns.max(1) as u64).max(result_words) * 4;
         let roots = self.resident.pages.iter().map(|page| page.extent.roots_max).max().unwrap_or(0).max(1);
         let rows = (self.binding_max / row_bytes).min(u64::from(u32::MAX / 2) / roots);
         match usize::try_from(rows).unwrap_or(usize::MAX) {

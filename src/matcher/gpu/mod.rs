@@ -16,6 +16,7 @@ mod error;
 mod flight;
 mod launch;
 mod matcher;
+mod output;
 mod pages;
 mod stages;
 #[doc(hidden)]
@@ -27,4 +28,5 @@ mod timings;
 pub use device::{AdapterInfo, Gpu, adapters};
 pub use error::GpuError;
 pub use matcher::{GpuMatcher, GpuOptions, Ticket};
+pub use output::{Output, Reduced, Reduction};
 pub use timings::Timings;

@@ -3,6 +3,7 @@
 use super::device::Gpu;
 use super::error::GpuError;
 use super::launch::HEIGHT_MAX;
+use super::output::{Verdict, returned_lanes};
 use crate::tables::MatchTables;
 use crate::tables::layout::{AT_EDGES, Group, LANES, NONE, Node, Partition, SLOTS_MAX, Segment, SlotLanes, Tail};
 use bytemuck::{Pod, Zeroable};
@@ -28,7 +29,7 @@ pub struct ResidentGroup {
 }
 
 impl ResidentGroup {
-    fn new(tables: &MatchTables, group: usize) -> Self {
+    fn new(tables: &MatchTables, group: usize, returned: u32) -> Self {
         let Group { slots, tailed, first_tail } = tables.groups[group];
         let bits = |holds: &dyn Fn(usize) -> bool| (0..LANES).fold(0, |bits, lane| bits | u32::from(holds(lane)) << lane);
         Self {
@@ -37,7 +38,7 @@ impl ResidentGroup {
             first_tail,
             used: bits(&|lane| tables.term_rules[group * LANES + lane] != NONE),
             at_edges: bits(&|lane| tables.groups[group].tail_ref(lane).is_some_and(|at| tables.tail_refs[at] & AT_EDGES != 0)),
-            returned: 0,
+            returned,
         }
     }
 }
@@ -89,6 +90,7 @@ impl Extent {
             self.groups.len() * size_of::<ResidentGroup>(),
             self.slots.len() * size_of::<SlotLanes>(),
             self.tails.len() * size_of::<Tail>(),
+            self.groups.len() * LANES * size_of::<u32>(),
         ];
         bytes.into_iter().max().unwrap_or(0) as u64
     }
@@ -161,6 +163,7 @@ pub struct Page {
     pub leaf_slots: Buffer,
     /// A tail for each reference to one.
     pub tails: Buffer,
+    pub term_rules: Buffer,
 }
 
 /// The tables on the device: all the pages, and what they share.
@@ -173,16 +176,18 @@ pub struct Resident {
     pub steps: Buffer,
     pub set_tests: Buffer,
     pub intervals: Buffer,
+    pub verdicts: Buffer,
     /// Bytes on the device.
     pub bytes: u64,
 }
 
 impl Resident {
-    /// Copies the tables to the device.
-    pub fn upload(gpu: &Gpu, tables: &MatchTables, binding_max: u64) -> Result<Self, GpuError> {
+    /// Copies the tables to the device, and, unless there are none, what their rules count for.
+    pub fn upload(gpu: &Gpu, tables: &MatchTables, verdicts: &[Verdict], binding_max: u64) -> Result<Self, GpuError> {
         for (what, bytes) in [
             ("the partition table is", size_of_val(tables.partitions)),
             ("the columns are", size_of_val(tables.steps)),
+            ("the rules are", size_of_val(verdicts)),
             ("the list memberships are", size_of_val(tables.set_tests)),
             ("the lists' intervals are", size_of_val(tables.intervals)),
         ] {
@@ -191,10 +196,16 @@ impl Resident {
             }
         }
         let extents = plan(tables, binding_max)?;
+        let returned = if verdicts.is_empty() { Vec::new() } else { returned_lanes(tables, verdicts.len())? };
         gpu.guard(|| {
             let mut pages = Vec::with_capacity(extents.len());
             for extent in extents {
-                let groups: Vec<ResidentGroup> = extent.groups.clone().map(|group| ResidentGroup::new(tables, group)).collect();
+                let groups: Vec<ResidentGroup> = extent
+                    .groups
+                    .clone()
+                    .map(|group| ResidentGroup::new(tables, group, returned.get(group).copied().unwrap_or(0)))
+                    .collect();
+                let terms = if verdicts.is_empty() { 0..0 } else { extent.groups.start * LANES..extent.groups.end * LANES };
                 let tail = |tail: &u32| tables.tails.get((tail & !AT_EDGES) as usize).copied();
                 let tails: Option<Vec<Tail>> = tables.tail_refs[extent.tails.clone()].iter().map(tail).collect();
                 let tails = tails.ok_or(GpuError::Tables("a tail is missing"))?;
@@ -205,6 +216,7 @@ impl Resident {
                     groups: upload(gpu, "groups", &groups)?,
                     leaf_slots: upload(gpu, "leaf_slots", &tables.leaf_slots[extent.slots.clone()])?,
                     tails: upload(gpu, "tails", &tails)?,
+                    term_rules: upload(gpu, "term_rules", &tables.term_rules[terms])?,
                     extent,
                 });
             }
@@ -216,11 +228,13 @@ impl Resident {
                 steps: upload(gpu, "steps", tables.steps)?,
                 set_tests: upload(gpu, "set_tests", tables.set_tests)?,
                 intervals: upload(gpu, "intervals", tables.intervals)?,
+                verdicts: upload(gpu, "verdicts", verdicts)?,
                 bytes: 0,
             };
-            let common = [&resident.partitions, &resident.steps, &resident.set_tests, &resident.intervals];
+            let common = [&resident.partitions, &resident.steps, &resident.set_tests, &resident.intervals, &resident.verdicts];
             let paged = resident.pages.iter().flat_map(|page| {
-                [&page.segments, &page.nodes, &page.node_children, &page.groups, &page.leaf_slots, &page.tails].into_iter()
+                [&page.segments, &page.nodes, &page.node_children, &page.groups, &page.leaf_slots, &page.tails, &page.term_rules]
+                    .into_iter()
             });
             resident.bytes = common.into_iter().chain(paged).map(Buffer::size).sum();
             Ok(resident)

@@ -28,6 +28,13 @@ pub enum Resource {
     Candidates,
     Counters,
     Workgroups,
+    TermRules,
+    Verdicts,
+    Results,
+    Returned,
+    Offsets,
+    Listed,
+    Best,
 }
 
 impl Resource {
@@ -53,6 +60,13 @@ impl Resource {
             Self::Candidates => "candidates",
             Self::Counters => "counters",
             Self::Workgroups => "workgroups",
+            Self::TermRules => "term_rules",
+            Self::Verdicts => "verdicts",
+            Self::Results => "results",
+            Self::Returned => "returned",
+            Self::Offsets => "offsets",
+            Self::Listed => "listed",
+            Self::Best => "best",
         }
     }
 }
@@ -147,6 +161,66 @@ pub const SETTLE: StageSource = StageSource {
     ],
 };
 
+pub const REDUCE: StageSource = StageSource {
+    name: "reduce",
+    wgsl: wgsl!("shared/bump", "shared/verdicts", "reduce"),
+    bindings: &[
+        (Resource::Launch, Access::Uniform),
+        (Resource::Groups, Access::Read),
+        (Resource::TermRules, Access::Read),
+        (Resource::Verdicts, Access::Read),
+        (Resource::Candidates, Access::Read),
+        (Resource::Results, Access::Write),
+        (Resource::Returned, Access::Write),
+        (Resource::Counters, Access::Write),
+    ],
+};
+
+pub const SCAN: StageSource = StageSource {
+    name: "scan",
+    wgsl: wgsl!("scan"),
+    bindings: &[
+        (Resource::Launch, Access::Uniform),
+        (Resource::Results, Access::Write),
+        (Resource::Offsets, Access::Write),
+        (Resource::Counters, Access::Write),
+    ],
+};
+
+pub const SCATTER: StageSource = StageSource {
+    name: "scatter",
+    wgsl: wgsl!("shared/verdicts", "scatter"),
+    bindings: &[
+        (Resource::Launch, Access::Uniform),
+        (Resource::Groups, Access::Read),
+        (Resource::TermRules, Access::Read),
+        (Resource::Verdicts, Access::Read),
+        (Resource::Candidates, Access::Read),
+        (Resource::Offsets, Access::Read),
+        (Resource::Results, Access::Write),
+        (Resource::Listed, Access::Write),
+        (Resource::Counters, Access::Write),
+    ],
+};
+
+pub const ORDER: StageSource = StageSource {
+    name: "order",
+    wgsl: wgsl!("order"),
+    bindings: &[(Resource::Launch, Access::Uniform), (Resource::Offsets, Access::Read), (Resource::Listed, Access::Write)],
+};
+
+pub const TOP: StageSource = StageSource {
+    name: "top",
+    wgsl: wgsl!("top"),
+    bindings: &[
+        (Resource::Launch, Access::Uniform),
+        (Resource::Verdicts, Access::Read),
+        (Resource::Offsets, Access::Read),
+        (Resource::Listed, Access::Read),
+        (Resource::Best, Access::Write),
+    ],
+};
+
 /// A stage ready to be dispatched.
 pub struct Stage {
     pub name: &'static str,
@@ -162,6 +236,11 @@ pub struct Stages {
     pub descend: Stage,
     pub verify: Stage,
     pub settle: Stage,
+    pub reduce: Stage,
+    pub scan: Stage,
+    pub scatter: Stage,
+    pub order: Stage,
+    pub top: Stage,
 }
 
 /// Changes a stage's source, given its name, before it is compiled. Tests plant faults with it.
@@ -171,7 +250,18 @@ impl Stages {
     /// Compiles the stages. Errors go to the device's error scope.
     pub fn compile(device: &Device, edit: Option<Edit<'_>>) -> Self {
         let stage = |source: &StageSource| compile(device, source, edit);
-        Self { seed: stage(&SEED), plan: stage(&PLAN), descend: stage(&DESCEND), verify: stage(&VERIFY), settle: stage(&SETTLE) }
+        Self {
+            seed: stage(&SEED),
+            plan: stage(&PLAN),
+            descend: stage(&DESCEND),
+            verify: stage(&VERIFY),
+            settle: stage(&SETTLE),
+            reduce: stage(&REDUCE),
+            scan: stage(&SCAN),
+            scatter: stage(&SCATTER),
+            order: stage(&ORDER),
+            top: stage(&TOP),
+        }
     }
 }
 

@@ -13,6 +13,11 @@ pub struct Timings {
     pub descend: Duration,
     pub verify: Duration,
     pub settle: Duration,
+    pub reduce: Duration,
+    pub scan: Duration,
+    pub scatter: Duration,
+    pub order: Duration,
+    pub top: Duration,
     /// Time the host was blocked, waiting for results.
     pub waited: Duration,
     pub rows: u64,
@@ -33,17 +38,37 @@ impl Timings {
     /// Time of all kernels.
     #[must_use]
     pub fn kernels(&self) -> Duration {
-        self.seed + self.plan + self.descend + self.verify + self.settle
+        self.by_kernel().iter().map(|(_, time)| *time).sum()
+    }
+
+    /// The kernels' names and times, in the order in which they run.
+    #[must_use]
+    pub fn by_kernel(&self) -> [(&'static str, Duration); 10] {
+        let mut times = *self;
+        times.kernels_mut().map(|(name, time)| (name, *time))
+    }
+
+    pub(super) fn kernels_mut(&mut self) -> [(&'static str, &mut Duration); 10] {
+        [
+            ("seed", &mut self.seed),
+            ("plan", &mut self.plan),
+            ("descend", &mut self.descend),
+            ("verify", &mut self.verify),
+            ("settle", &mut self.settle),
+            ("reduce", &mut self.reduce),
+            ("scan", &mut self.scan),
+            ("scatter", &mut self.scatter),
+            ("order", &mut self.order),
+            ("top", &mut self.top),
+        ]
     }
 }
 
 impl AddAssign for Timings {
     fn add_assign(&mut self, other: Self) {
-        self.seed += other.seed;
-        self.plan += other.plan;
-        self.descend += other.descend;
-        self.verify += other.verify;
-        self.settle += other.settle;
+        for ((_, time), (_, more)) in self.kernels_mut().into_iter().zip(other.by_kernel()) {
+            *time += more;
+        }
         self.waited += other.waited;
         self.rows += other.rows;
         self.submissions += other.submissions;

@@ -1,5 +1,6 @@
 //! The GPU's answer is the definition's, whatever the sizes; and what can go wrong does so as an `Err`.
 
+mod outputs;
 mod shaders;
 mod tables;
 

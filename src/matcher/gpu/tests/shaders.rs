@@ -2,8 +2,11 @@
 
 use crate::matcher::gpu::flight::ENTRY_BYTES;
 use crate::matcher::gpu::launch::{self, Launch};
+use crate::matcher::gpu::output::{Output, Verdict};
 use crate::matcher::gpu::pages::ResidentGroup;
-use crate::matcher::gpu::stages::{Access, DESCEND, PLAN, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, VERIFY};
+use crate::matcher::gpu::stages::{
+    Access, DESCEND, ORDER, PLAN, REDUCE, SCAN, SCATTER, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, TOP, VERIFY,
+};
 use crate::tables::Candidate;
 use crate::tables::layout::{self, Node, Partition, Segment, SetTest, SlotLanes, Tail};
 use std::mem::offset_of;
@@ -11,7 +14,7 @@ use std::path::Path;
 use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
 use wgpu::naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner, front::wgsl};
 
-const STAGES: [StageSource; 5] = [SEED, PLAN, DESCEND, VERIFY, SETTLE];
+const STAGES: [StageSource; 10] = [SEED, PLAN, DESCEND, VERIFY, SETTLE, REDUCE, SCAN, SCATTER, ORDER, TOP];
 
 fn parse(name: &str, source: &str) -> Result<Module, String> {
     let module = wgsl::parse_str(source).map_err(|error| format!("{name}: {}", error.emit_to_string(source)))?;
@@ -95,7 +98,7 @@ fn every_file_belongs_to_a_stage() {
             }
         }
     }
-    assert_eq!(files, 9);
+    assert_eq!(files, 15);
 }
 
 /// Says where a shader's struct differs from its twin.
@@ -117,6 +120,7 @@ fn differences(module: &Module) -> Vec<String> {
         differs!(module, SlotLanes { columns, low, span }),
         differs!(module, Node { slots }),
         differs!(module, ResidentGroup { slots, tailed, first_tail, used, at_edges, returned }),
+        differs!(module, Verdict { score_low, score_high, action, live }),
         differs!(module, Tail { first_set, sets, residual, padding }),
         differs!(module, SetTest { column, intervals, first, high }),
         differs!(module, Segment { root, height, first_node, nodes, first_group, groups, first_slot, slots }),
@@ -144,7 +148,8 @@ fn differences(module: &Module) -> Vec<String> {
                 open_max,
                 candidates_max,
                 line,
-                padding,
+                output,
+                best,
             }
         ),
     ];
@@ -154,8 +159,17 @@ fn differences(module: &Module) -> Vec<String> {
         ("NONE", layout::NONE),
         ("WORKGROUP", launch::WORKGROUP),
         ("WORKGROUP_PAIRS", launch::WORKGROUP_PAIRS),
+        ("COUNTER_LONGEST", launch::COUNTER_LONGEST),
+        ("COUNTER_RETURNED", launch::COUNTER_RETURNED),
         ("COUNTER_OPEN", launch::COUNTER_OPEN),
         ("COUNTER_CANDIDATES", launch::COUNTER_CANDIDATES),
+        ("SCORE_WORDS", launch::SCORE_WORDS),
+        ("ORDERED_MAX", launch::ORDERED_MAX),
+        ("OUTPUT_SCORES", Output::Scores.launched()[0]),
+        ("OUTPUT_FIRST", Output::First.launched()[0]),
+        ("OUTPUT_COUNTS", Output::Counts.launched()[0]),
+        ("OUTPUT_TOP", Output::Top(1).launched()[0]),
+        ("OUTPUT_LISTS", Output::Lists.launched()[0]),
     ]
     .map(|(name, value)| (constant(module, name) != Some(value)).then(|| format!("{name} is {:?}", constant(module, name))));
     structs.into_iter().chain(constants).flatten().collect()
@@ -171,7 +185,7 @@ fn shared_declarations_are_twins() {
     }
     assert_eq!(launch::WORKGROUP, launch::WORKGROUP_PAIRS * layout::LANES as u32);
     assert_eq!(size_of::<Candidate>() as u64, ENTRY_BYTES);
-    assert!(launch::HEIGHT_MAX < launch::COUNTER_OPEN && launch::COUNTER_CANDIDATES < launch::COUNTERS as u32);
+    assert!(launch::HEIGHT_MAX < launch::COUNTER_LONGEST && launch::COUNTER_CANDIDATES < launch::COUNTERS as u32);
 }
 
 #[test]

@@ -54,6 +54,10 @@ pub struct Tables {
     pub groups: Vec<Group>,
     pub leaf_slots: Vec<SlotLanes>,
     pub term_rules: Vec<u32>,
+    /// How many rules the terms belong to.
+    pub rules: u32,
+    /// The first rule of the segment under way.
+    first_rule: u32,
     pub tail_refs: Vec<u32>,
     pub tails: Vec<Tail>,
     pub set_tests: Vec<SetTest>,
@@ -209,7 +213,11 @@ impl Tables {
             if !random.one_in(6) {
                 // A term that was taken out: its slots may hold, it never matches.
                 if !random.one_in(12) {
-                    rule = self.term_rules.len() as u32;
+                    // Some rules have several terms.
+                    if self.rules == self.first_rule || !random.one_in(5) {
+                        self.rules += 1;
+                    }
+                    rule = self.rules - 1;
                 }
                 let mut slots: Vec<Slot> = (0..=random.below(count as u32)).map(|_| self.slot(random)).collect();
                 if shared {
@@ -255,6 +263,7 @@ impl Tables {
     pub fn segment_of(&mut self, random: &mut Random, height: u32, groups: u32) {
         let (first_node, first_group, first_slot) = (self.nodes.len() as u32, self.groups.len() as u32, self.leaf_slots.len() as u32);
         let favourite = random.below(self.columns as u32);
+        self.first_rule = self.rules;
         for _ in 0..groups {
             self.group(random, favourite, first_group);
         }
