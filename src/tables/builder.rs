@@ -194,6 +194,7 @@ impl TableBuilder {
         let Coder { mut built, rows, slots, .. } = coder;
         drop(self);
         assemble::assemble(&mut built, &rows, &slots, partitions, threads);
+        built.sort_tails();
         built.steps = ranks.iter().map(|ranked| ranked.thresholds.step).collect();
         built.thresholds = ranks.into_iter().map(|ranked| ranked.thresholds).collect();
         built
@@ -509,6 +510,31 @@ impl Coded {
 }
 
 impl BuiltTables {
+    /// Puts the tails, and their memberships, in the order in which groups refer to them: what is tested together lies together.
+    fn sort_tails(&mut self) {
+        let mut places = vec![NONE; self.tails.len()];
+        let mut tails = Vec::with_capacity(self.tails.len());
+        let mut runs = vec![NONE; self.set_tests.len()];
+        let mut tests = Vec::with_capacity(self.set_tests.len());
+        for entry in &mut self.tail_refs {
+            let place = &mut places[(*entry & !AT_EDGES) as usize];
+            if *place == NONE {
+                *place = tails.len() as u32;
+                let tail = self.tails[(*entry & !AT_EDGES) as usize];
+                // A run of none has no place of its own, and must not take that of another.
+                let first_set = if tail.sets == 0 { 0 } else { runs[tail.first_set as usize] };
+                let first_set = if first_set == NONE { tests.len() as u32 } else { first_set };
+                if tail.sets > 0 && first_set as usize == tests.len() {
+                    runs[tail.first_set as usize] = first_set;
+                    tests.extend_from_slice(&self.set_tests[tail.first_set as usize..][..tail.sets as usize]);
+                }
+                tails.push(Tail { first_set, ..tail });
+            }
+            *entry = *entry & AT_EDGES | *place;
+        }
+        (self.tails, self.set_tests) = (tails, tests);
+    }
+
     /// The tables as the matchers see them, with `columns` codes in a row.
     #[must_use]
     pub fn view(&self, columns: usize) -> super::MatchTables<'_> {

@@ -111,7 +111,7 @@ fn matchers_agree_on_several_segments() {
         let equal = Set::of(vec![Interval::point(key(random.below(40_000) * 2))]);
         let least = Interval { low: Some(Place::at(key(random.below(900) * 2))), high: None };
         let mut batch = TermBatch::default();
-        batch.push([(0, equal), (1, Set::of(vec![least]))].into_iter(), NONE);
+        batch.push([(0, equal), (1, Set::of(vec![least]))], NONE);
         let mut numbers = BatchNumbers::new(&batch);
         for column in 0..2 {
             numbers.column(column, || column);

@@ -2,7 +2,7 @@
 
 use crate::matcher::Pair;
 use crate::tables::SlotLanes;
-use crate::tables::layout::LANES;
+use crate::tables::layout::{Bitmap, LANES};
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -66,6 +66,9 @@ pub trait Form {
     /// Appends `row` with `first + lane` for each lane that is set.
     fn append_numbers(lanes: u32, first: u32, row: u32, pairs: &mut Vec<Pair>);
 
+    /// The lanes that all of the bitmaps have.
+    fn intersect<'a>(bitmaps: impl Iterator<Item = &'a Bitmap>) -> Bitmap;
+
     /// Asks for the memory of `what`, which is needed soon.
     fn fetch<T>(what: &T);
 
@@ -108,6 +111,14 @@ impl Form for Portable {
             pairs.push(Pair { value: first + lanes.trailing_zeros(), row });
             lanes &= lanes - 1;
         }
+    }
+
+    #[inline(always)]
+    fn intersect<'a>(bitmaps: impl Iterator<Item = &'a Bitmap>) -> Bitmap {
+        bitmaps.fold(Bitmap([u64::MAX; LANES * LANES / 64]), |mut all, bitmap| {
+            all.0.iter_mut().zip(bitmap.0).for_each(|(all, lanes)| *all &= lanes);
+            all
+        })
     }
 
     #[inline(always)]

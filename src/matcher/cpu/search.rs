@@ -58,8 +58,8 @@ pub fn search<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit,
     }
 }
 
-/// Rows whose tiles of bitmaps are looked at together: each tile is fetched once for all of them.
-const SIFTED_ROWS: usize = 1 << 13;
+/// Rows that are sifted together: enough that fetching a tile's bitmaps pays, and few enough that their codes stay in the second-level cache beside them.
+const SIFTED_ROWS: usize = 1 << 11;
 
 fn has_bitmaps(tables: &MatchTables, segment: &Segment) -> bool {
     segment.height > 0 && tables.bitmap_tile(segment.first_node).is_some()
@@ -80,10 +80,27 @@ fn sift_all<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, l
             }
         }
         // Tile by tile, not row by row: bitmaps are large.
-        tile.frontier.sort_unstable();
+        sort_by_place(&mut tile.frontier, &mut tile.next);
         F::enter(Sift { tile: &mut tile, tables });
         F::enter(Settle { tile: &mut tile, tables, batch, sink, first: 0 });
     }
+}
+
+/// Puts pairs of the same place together, those of lower places first, by a counting sort.
+fn sort_by_place(pairs: &mut Vec<Pair>, sorted: &mut Vec<Pair>) {
+    let Some(first) = pairs.iter().map(|pair| pair.value).min() else { return };
+    let last = pairs.iter().map(|pair| pair.value).max().unwrap_or(first);
+    let mut starts = vec![0_u32; (last - first) as usize + 2];
+    pairs.iter().for_each(|pair| starts[(pair.value - first) as usize + 1] += 1);
+    (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
+    sorted.clear();
+    sorted.resize(pairs.len(), Pair::default());
+    for pair in pairs.iter() {
+        let place = &mut starts[(pair.value - first) as usize];
+        sorted[*place as usize] = *pair;
+        *place += 1;
+    }
+    std::mem::swap(pairs, sorted);
 }
 
 /// Fills `order` with the rows from `first` to `end`: those of a tenant together, and within them those with close values in the columns that lead the tenant's terms.
@@ -263,14 +280,12 @@ impl Stage for Sift<'_> {
             let buckets = &buckets[pair.row as usize * *lines..];
             let columns = &tables.bitmap_columns[tile.first_column as usize..][..tile.columns as usize];
             let bitmaps = &tables.bitmaps[tile.first_bitmap as usize..];
-            let mut lanes = [u64::MAX; LANES * LANES / 64];
-            for (column, bitmaps) in columns.iter().zip(bitmaps.chunks_exact(BITMAP_BUCKETS)) {
+            let lanes = F::intersect(columns.iter().zip(bitmaps.chunks_exact(BITMAP_BUCKETS)).map(|(column, bitmaps)| {
                 let bucket = buckets[*column as usize / 32].0[*column as usize % 32];
-                let bitmap = &bitmaps[usize::from(bucket >> 11)];
-                lanes.iter_mut().zip(bitmap.0).for_each(|(lanes, column)| *lanes &= column);
-            }
+                &bitmaps[usize::from(bucket >> 11)]
+            }));
             let first = tables.node_children[pair.value as usize];
-            for (two, lanes) in (0..).zip(lanes).filter(|(_, lanes)| *lanes != 0) {
+            for (two, lanes) in (0..).zip(lanes.0).filter(|(_, lanes)| *lanes != 0) {
                 for (group, lanes) in [(two * 2, lanes as u32), (two * 2 + 1, (lanes >> 32) as u32)] {
                     if lanes != 0 {
                         next.push(Pair { value: first + group, row: pair.row });

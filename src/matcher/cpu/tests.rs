@@ -3,7 +3,7 @@
 use super::form::{BucketLine, Form, Isa, Portable, Stage};
 use crate::matcher::Pair;
 use crate::tables::SlotLanes;
-use crate::tables::layout::LANES;
+use crate::tables::layout::{Bitmap, LANES};
 
 /// SplitMix64.
 struct Random(u64);
@@ -45,6 +45,8 @@ impl Stage for Check {
                     [random.next() as usize % 4];
                 slot.span[lane] = span;
             }
+            let bitmaps: [Bitmap; 3] = std::array::from_fn(|_| Bitmap(std::array::from_fn(|_| random.next() | random.next())));
+            assert_eq!(F::intersect(bitmaps.iter()), Portable::intersect(bitmaps.iter()));
             let lanes = F::test(&slot, &lines);
             assert_eq!(lanes, slot.test(&codes), "{} columns, round {round}", self.columns);
             for lanes in [lanes, 0, u32::MAX, random.next() as u32, random.next() as u32 & random.next() as u32 & random.next() as u32] {

@@ -1,6 +1,6 @@
 //! With 256-bit registers and few columns, each lane fetches its own column by byte shuffles: of the lower and of the upper bytes of the event's buckets.
 
-use super::{BucketLine, Form, LANES, Pair, Portable, SlotLanes, Stage};
+use super::{Bitmap, BucketLine, Form, LANES, Pair, Portable, SlotLanes, Stage};
 use std::arch::x86_64::*;
 
 /// The lanes of one half of the slot that hold, as bits.
@@ -69,6 +69,11 @@ macro_rules! form {
             #[inline(always)]
             fn append_numbers(lanes: u32, first: u32, row: u32, pairs: &mut Vec<Pair>) {
                 Portable::append_numbers(lanes, first, row, pairs);
+            }
+
+            #[inline(always)]
+            fn intersect<'a>(bitmaps: impl Iterator<Item = &'a Bitmap>) -> Bitmap {
+                Portable::intersect(bitmaps)
             }
 
             #[inline(always)]

@@ -1,7 +1,7 @@
 //! With 512-bit registers a slot's lanes are tested at once, each fetching its own column from the event's buckets by a permutation (up to 128 columns) or
 //! a gather.
 
-use super::{BucketLine, Form, LANES, Pair, SlotLanes, Stage};
+use super::{Bitmap, BucketLine, Form, LANES, Pair, SlotLanes, Stage};
 use std::arch::x86_64::*;
 
 /// Whether each lane's bucket lies in its range.
@@ -53,6 +53,26 @@ fn append(lanes: u32, row: u32, pairs: &mut Vec<Pair>, value: impl Fn(__m512i) -
     unsafe { pairs.set_len(length + count) };
 }
 
+/// In two registers from beginning to end.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn intersect<'a>(bitmaps: impl Iterator<Item = &'a Bitmap>) -> Bitmap {
+    let mut lanes = [_mm512_set1_epi64(-1); 2];
+    for bitmap in bitmaps {
+        let start = bitmap.0.as_ptr();
+        // SAFETY: a bitmap has sixteen words, which is what two 512-bit loads read.
+        let (low, high) = unsafe { (_mm512_loadu_si512(start.cast()), _mm512_loadu_si512(start.add(8).cast())) };
+        lanes = [_mm512_and_si512(lanes[0], low), _mm512_and_si512(lanes[1], high)];
+    }
+    let mut all = Bitmap([0; 16]);
+    // SAFETY: as above, for the stores.
+    unsafe {
+        _mm512_storeu_si512(all.0.as_mut_ptr().cast(), lanes[0]);
+        _mm512_storeu_si512(all.0.as_mut_ptr().add(8).cast(), lanes[1]);
+    }
+    all
+}
+
 macro_rules! form {
     ($(#[$doc:meta])* $name:ident, |$slot:ident, $buckets:ident| $fetched:expr) => {
         $(#[$doc])*
@@ -86,6 +106,12 @@ macro_rules! form {
                     let first = _mm512_set1_epi64(i64::from(first));
                     append(lanes, row, pairs, |numbers| _mm512_add_epi64(first, numbers));
                 }
+            }
+
+            #[inline(always)]
+            fn intersect<'a>(bitmaps: impl Iterator<Item = &'a Bitmap>) -> Bitmap {
+                // SAFETY: as above.
+                unsafe { intersect(bitmaps) }
             }
 
             #[inline(always)]
