@@ -53,10 +53,11 @@ const fn tells(slot: &Slot) -> bool {
     slot.low <= slot.high() && slot.span != u32::MAX
 }
 
-/// Sorts rows that agree in the columns of their two leading slots (which the first sort put together) into squares over the two: as narrow in the one as in the
-/// other, so that the nodes above them have narrow hulls in both.
+/// Sorts rows that agree in the columns of their two leading slots into squares over the two: as narrow in the one as in the other, so that the nodes above
+/// them have narrow hulls in both.
 pub fn sort(order: &mut [Sorted]) {
     let columns = |(key, _): &Sorted| key.map(|part| part >> 32);
+    order.sort_by_key(columns);
     for run in order.chunk_by_mut(|a, b| columns(a) == columns(b)) {
         run.sort_unstable_by_key(|(key, row)| (key[0], row.first_slot));
         let tiles = run.len().div_ceil(TILE);
