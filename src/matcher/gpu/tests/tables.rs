@@ -130,6 +130,10 @@ impl Tables {
             tails: &self.tails,
             set_tests: &self.set_tests,
             intervals: &self.intervals,
+            node_bitmaps: &[],
+            bitmap_tiles: &[],
+            bitmap_columns: &[],
+            bitmaps: &[],
         }
     }
 
