@@ -27,7 +27,9 @@ fn sample() -> (Case, Vec<u8>) {
             rule.outcome = Some("item".into());
         }
         let artifact = artifact_of(&case.schema, &case.rules, &Limits { derived_columns: 8, ..Limits::default() }, 1);
-        if Section::ALL.iter().all(|section| !range(&artifact, *section).is_empty()) {
+        // Bitmaps are for many rules with wide ranges; they have tests of their own.
+        let bitmaps = [Section::NodeBitmaps, Section::BitmapTiles, Section::BitmapColumns, Section::Bitmaps];
+        if Section::ALL.iter().all(|section| bitmaps.contains(section) || !range(&artifact, *section).is_empty()) {
             return (case, artifact);
         }
     }
@@ -61,8 +63,7 @@ fn any_altered_byte_is_noticed() {
     let random = &mut Random::new(2);
     let positions: Vec<usize> = (0..TABLE_END)
         .filter(|at| !(56..64).contains(at))
-        .chain(Section::ALL.iter().flat_map(|section| {
-            let range = range(&artifact, *section);
+        .chain(Section::ALL.iter().map(|section| range(&artifact, *section)).filter(|range| !range.is_empty()).flat_map(|range| {
             let some: Vec<usize> = (0..40).map(|_| range.start + random.below(range.len())).collect();
             some.into_iter().chain([range.start, range.end - 1])
         }))
