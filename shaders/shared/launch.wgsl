@@ -22,6 +22,10 @@ const SCORE_WORDS: u32 = 4u;
 // Rules of a list that one invocation sorts at most.
 const ORDERED_MAX: u32 = 1024u;
 
+// What a workgroup of `brute` takes: rows, and groups of each segment that they visit.
+const BRUTE_ROWS: u32 = 8u;
+const BRUTE_GROUPS: u32 = 256u;
+
 // Tables come in pages; the `first_…` fields say where the bound page starts within the whole table.
 struct Launch {
     // Rows of codes, and where they start in the bound codes; codes in a row.

@@ -280,15 +280,25 @@ mod gpu {
         /// Asks the GPU; after a lost device, a new one once.
         fn ask(&self, artifact: &Artifact, batch: &EncodedBatch) -> Result<Found, GpuError> {
             let mut state = self.state();
-            if state.matcher.is_none() {
-                let gpu = Arc::new(Gpu::request()?);
-                state.matcher = Some(GpuMatcher::new(gpu, &artifact.tables())?);
-            }
-            let Some(matcher) = &mut state.matcher else { return Err(GpuError::NoAdapter("no device".to_owned())) };
-            let answer = matcher.candidates(batch);
-            if matches!(answer, Err(GpuError::Lost(_))) {
+            let matcher = match &mut state.matcher {
+                Some(matcher) => matcher,
+                none => none.insert(GpuMatcher::new(Arc::new(Gpu::request()?), &artifact.tables())?),
+            };
+            let gpu = Arc::clone(matcher.gpu());
+            let submitted = matcher.submit(batch);
+            // While the device works, other threads submit their batches.
+            drop(state);
+            let waited = submitted.and_then(|ticket| ticket.wait(&gpu).map(|()| ticket));
+            let mut state = self.state();
+            let matcher = state.matcher.as_mut().filter(|matcher| Arc::ptr_eq(matcher.gpu(), &gpu));
+            let (answer, is_current) = match matcher {
+                Some(matcher) => (waited.and_then(|ticket| matcher.collect(ticket)), true),
+                None => (Err(GpuError::Lost("another batch found it lost".to_owned())), false),
+            };
+            if is_current && matches!(answer, Err(GpuError::Lost(_))) {
                 state.matcher = None;
             }
+            drop(state);
             Ok(Found::of(&artifact.tables(), &answer?))
         }
     }

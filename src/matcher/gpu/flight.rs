@@ -3,8 +3,8 @@
 use super::device::Gpu;
 use super::error::GpuError;
 use super::launch::{
-    COUNTER_CANDIDATES, COUNTER_LONGEST, COUNTER_OPEN, COUNTER_RETURNED, COUNTERS, HEIGHT_MAX, LAUNCH_STRIDE, Launch, ROUNDS_MAX,
-    WORKGROUP, WORKGROUP_PAIRS,
+    BRUTE_GROUPS, BRUTE_ROWS, COUNTER_CANDIDATES, COUNTER_LONGEST, COUNTER_OPEN, COUNTER_RETURNED, COUNTERS, HEIGHT_MAX, LAUNCH_STRIDE,
+    Launch, ROUNDS_MAX, WORKGROUP, WORKGROUP_PAIRS,
 };
 use super::output::{Output, Partial};
 use super::pages::{Page, Resident};
@@ -85,6 +85,8 @@ pub struct Flight {
     /// What the loaded rows' numbers in the batch start from.
     pub first_row: u32,
     pub rows: u32,
+    /// Whether every group is tested, without summaries.
+    pub brute: bool,
     /// What to make of the candidates, where they are not themselves asked for.
     output: Option<Output>,
     staging: Staging,
@@ -179,6 +181,7 @@ impl Flight {
                 capacity,
                 first_row: 0,
                 rows: 0,
+                brute: false,
                 output: None,
                 staging: Staging { buffer: None, mapped: None, loaded: None },
                 codes: storage(gpu, "codes", 0, BufferUsages::COPY_DST),
@@ -386,35 +389,42 @@ impl Flight {
         let plan = bind(&stages.plan, 0);
         let seeds = [0, 1].map(|height| bind(&stages.seed, height));
         let descents = [0, 1].map(|height| bind(&stages.descend, height));
-        let row_workgroups = base.rows.div_ceil(WORKGROUP);
-        let by_row = Some((row_workgroups.min(line), row_workgroups.div_ceil(line)));
+        let lines = |workgroups: u32, depth| Some([workgroups.min(line), workgroups.div_ceil(line), depth]);
+        let one = Some([1; 3]);
+        let by_row = lines(base.rows.div_ceil(WORKGROUP), 1);
 
         let mut recorder = Recorder { flight: self, encoder, launches: Vec::new(), passes: Vec::new() };
-        for height in (0..=page.extent.height).rev() {
+        let heights = if self.brute { 0..0 } else { 0..page.extent.height + 1 };
+        for height in heights.rev() {
             let parity = height as usize % 2;
             recorder.pass(&stages.seed, &seeds[parity], Launch { height, sink: height, ..base }, by_row);
             if height > 0 {
                 let launch = Launch { source: height, sink: height - 1, ..base };
-                recorder.pass(&stages.plan, &plan, launch, Some((1, 1)));
+                recorder.pass(&stages.plan, &plan, launch, one);
                 recorder.pass(&stages.descend, &descents[parity], launch, None);
             }
         }
-        let launch = Launch { source: 0, ..base };
-        recorder.pass(&stages.plan, &plan, launch, Some((1, 1)));
-        recorder.pass(&stages.verify, &bind(&stages.verify, 0), launch, None);
+        if self.brute {
+            let depth = page.extent.groups_max.div_ceil(BRUTE_GROUPS);
+            recorder.pass(&stages.brute, &bind(&stages.brute, 0), base, lines(base.rows.div_ceil(BRUTE_ROWS), depth));
+        } else {
+            let launch = Launch { source: 0, ..base };
+            recorder.pass(&stages.plan, &plan, launch, one);
+            recorder.pass(&stages.verify, &bind(&stages.verify, 0), launch, None);
+        }
         let launch = Launch { source: COUNTER_OPEN, source_max: self.capacity.open, workgroup_entries: WORKGROUP, ..base };
-        recorder.pass(&stages.plan, &plan, launch, Some((1, 1)));
+        recorder.pass(&stages.plan, &plan, launch, one);
         recorder.pass(&stages.settle, &bind(&stages.settle, 0), launch, None);
         if let Some(output) = self.output {
             let launch = Launch { source: COUNTER_CANDIDATES, source_max: self.capacity.candidates, ..launch };
-            recorder.pass(&stages.plan, &plan, launch, Some((1, 1)));
+            recorder.pass(&stages.plan, &plan, launch, one);
             recorder.pass(&stages.reduce, &bind(&stages.reduce, 0), launch, None);
             if output.has_lists() {
-                recorder.pass(&stages.scan, &bind(&stages.scan, 0), launch, Some((1, 1)));
+                recorder.pass(&stages.scan, &bind(&stages.scan, 0), launch, one);
                 recorder.pass(&stages.scatter, &bind(&stages.scatter, 0), launch, None);
                 let (last, workgroups) = match output {
                     Output::Lists => (&stages.order, by_row),
-                    _ => (&stages.top, Some((base.rows.min(line), base.rows.div_ceil(line)))),
+                    _ => (&stages.top, lines(base.rows, 1)),
                 };
                 recorder.pass(last, &bind(last, 0), launch, workgroups);
             }
@@ -618,8 +628,8 @@ struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// `workgroups`: how many, in two dimensions; or as many as the last `plan` said.
-    fn pass(&mut self, stage: &Stage, group: &BindGroup, launch: Launch, workgroups: Option<(u32, u32)>) {
+    /// `workgroups`: how many, in three dimensions; or as many as the last `plan` said.
+    fn pass(&mut self, stage: &Stage, group: &BindGroup, launch: Launch, workgroups: Option<[u32; 3]>) {
         let nth = self.passes.len() as u32;
         let timestamp_writes = self.flight.clock.as_ref().map(|clock| ComputePassTimestampWrites {
             query_set: &clock.queries,
@@ -630,7 +640,7 @@ impl Recorder<'_> {
         pass.set_pipeline(&stage.pipeline);
         pass.set_bind_group(0, group, &[nth * LAUNCH_STRIDE as u32]);
         match workgroups {
-            Some((x, y)) => pass.dispatch_workgroups(x, y, 1),
+            Some([x, y, z]) => pass.dispatch_workgroups(x, y, z),
             None => pass.dispatch_workgroups_indirect(&self.flight.workgroups, 0),
         }
         self.launches.extend_from_slice(bytemuck::bytes_of(&launch));

@@ -24,6 +24,10 @@ pub const SCORE_WORDS: u32 = 4;
 /// Rules of a list that one invocation sorts at most.
 pub const ORDERED_MAX: u32 = 1024;
 
+/// Rows, and groups of each segment that they visit, that a workgroup of `brute` takes.
+pub const BRUTE_ROWS: u32 = 8;
+pub const BRUTE_GROUPS: u32 = 256;
+
 /// Times that an invocation may go round a loop: Mesa's software adapter ends loops that go round more often, without a word.
 pub const ROUNDS_MAX: u32 = 60_000;
 

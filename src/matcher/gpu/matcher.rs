@@ -9,6 +9,8 @@ use super::timings::Timings;
 use crate::flow::EncodedBatch;
 use crate::tables::artifact::RuleRecord;
 use crate::tables::{Candidate, MatchTables};
+use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How a matcher uses the adapter.
@@ -24,13 +26,18 @@ pub struct GpuOptions {
     pub line_max: u32,
     /// Whether to time the kernels, where the adapter can.
     pub timings: bool,
+    /// Whether to test every group that a row may match, without summaries: to measure what those are good for.
+    pub brute: bool,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { binding_max: u64::MAX, entries: 1 << 16, entries_max: 1 << 23, line_max: u32::MAX, timings: false }
+        Self { binding_max: u64::MAX, entries: 1 << 16, entries_max: 1 << 23, line_max: u32::MAX, timings: false, brute: false }
     }
 }
+
+/// Batches of [`GpuMatcher::reduce_all`] that are in flight at a time: one on its way in, one on the device, one on its way back.
+pub const IN_FLIGHT: usize = 3;
 
 /// A batch on its way through the GPU: what [`GpuMatcher::submit`] gives and [`GpuMatcher::collect`] takes.
 #[must_use]
@@ -60,6 +67,7 @@ pub struct GpuMatcher {
     entries_max: u32,
     line: u32,
     timed: bool,
+    brute: bool,
     /// What new flights start with: as much as any batch has needed so far.
     capacity: Capacity,
     /// Entries that are expected of a run.
@@ -106,6 +114,7 @@ impl GpuMatcher {
             entries_max: options.entries_max.max(1),
             line: options.line_max.clamp(1, gpu.info().workgroups_max.max(1)),
             timed: options.timings,
+            brute: options.brute,
             capacity: Capacity::all(entries),
             prefix: Prefix { candidates: 1024, listed: 1024 },
             verdicts,
@@ -126,6 +135,12 @@ impl GpuMatcher {
     #[must_use]
     pub fn table_bytes(&self) -> u64 {
         self.resident.bytes
+    }
+
+    /// Sets of working buffers that are waiting for a batch: as many as there have been parts of batches in flight at a time.
+    #[must_use]
+    pub fn idle_flights(&self) -> usize {
+        self.idle.len()
     }
 
     /// Pages that the tables are in; each is one pass over the batch.
@@ -193,6 +208,7 @@ impl GpuMatcher {
                 Some(flight) => flight,
                 None => Flight::new(&self.gpu, self.capacity, self.timed)?,
             };
+            flight.brute = self.brute;
             let codes = &batch.codes[first * batch.columns..end * batch.columns];
             flight.load(&self.gpu, first as u32, codes, &batch.partitions[first..end], output)?;
             self.start(&mut flight, Run { page: 0, rows: 0..(end - first) as u32 })?;
@@ -201,6 +217,32 @@ impl GpuMatcher {
         }
         self.timings.rows += batch.rows as u64;
         Ok(ticket)
+    }
+
+    /// Reduces batches one after the other, always some of them in flight: while the device matches one, the host readies the next and takes the answer
+    /// of the one before in. Answers come in the order of the batches.
+    ///
+    /// # Errors
+    /// The first that a batch meets, as [`GpuMatcher::reduce`]; the answers of the batches before it have been given.
+    pub fn reduce_all<B: Borrow<EncodedBatch>>(
+        &mut self,
+        batches: impl IntoIterator<Item = B>,
+        output: Output,
+        mut take: impl FnMut(Reduced),
+    ) -> Result<(), GpuError> {
+        let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
+        for batch in batches {
+            if in_flight.len() == IN_FLIGHT
+                && let Some(ticket) = in_flight.pop_front()
+            {
+                take(self.collect_reduced(ticket)?);
+            }
+            in_flight.push_back(self.submit_for(batch.borrow(), output)?);
+        }
+        in_flight.into_iter().try_for_each(|ticket| {
+            take(self.collect_reduced(ticket)?);
+            Ok(())
+        })
     }
 
     /// Waits for a batch and gives its candidates.

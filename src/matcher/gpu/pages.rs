@@ -56,6 +56,8 @@ pub struct Extent {
     pub height: u32,
     /// Roots that one row is put on, at most.
     pub roots_max: u64,
+    /// Groups of one segment, at most.
+    pub groups_max: u32,
 }
 
 impl Extent {
@@ -75,11 +77,12 @@ impl Extent {
             tails: join(&self.tails, tails.clone()),
             height: self.height.max(segment.height),
             roots_max: 0,
+            groups_max: 0,
         }
     }
 
     fn starting_at(segment: usize) -> Self {
-        Self { segments: segment..segment, nodes: 0..0, groups: 0..0, slots: 0..0, tails: 0..0, height: 0, roots_max: 0 }
+        Self { segments: segment..segment, nodes: 0..0, groups: 0..0, slots: 0..0, tails: 0..0, height: 0, roots_max: 0, groups_max: 0 }
     }
 
     /// Bytes of its largest array.
@@ -138,19 +141,22 @@ pub fn plan(tables: &MatchTables, binding_max: u64) -> Result<Vec<Extent>, GpuEr
     }
     for page in &mut pages {
         page.roots_max = roots_max(tables.partitions, &page.segments);
+        page.groups_max = tables.segments[page.segments.clone()].iter().map(|segment| segment.groups).max().unwrap_or(0);
     }
     Ok(pages)
 }
 
+/// The segments of a partition that are among those of a page.
+fn on_page(partition: &Partition, segments: &Range<usize>) -> Range<usize> {
+    let first = (partition.first_segment as usize).clamp(segments.start, segments.end);
+    first..(partition.first_segment as usize + partition.segments as usize).clamp(first, segments.end)
+}
+
 /// Roots of the page that one row is put on at most: those of partition 0, and those of the largest other partition.
 fn roots_max(partitions: &[Partition], segments: &Range<usize>) -> u64 {
-    let on_page = |partition: &Partition| {
-        let first = (partition.first_segment as usize).max(segments.start);
-        let end = (partition.first_segment as usize + partition.segments as usize).min(segments.end);
-        end.saturating_sub(first) as u64
-    };
-    let others = partitions.iter().skip(1).map(on_page).max();
-    partitions.first().map_or(0, on_page) + others.unwrap_or(0)
+    let roots = |partition: &Partition| on_page(partition, segments).len() as u64;
+    let others = partitions.iter().skip(1).map(roots).max();
+    partitions.first().map_or(0, roots) + others.unwrap_or(0)
 }
 
 /// A page on the device.

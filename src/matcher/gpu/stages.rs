@@ -161,6 +161,22 @@ pub const SETTLE: StageSource = StageSource {
     ],
 };
 
+pub const BRUTE: StageSource = StageSource {
+    name: "brute",
+    wgsl: wgsl!("shared/slots", "brute"),
+    bindings: &[
+        (Resource::Launch, Access::Uniform),
+        (Resource::Partitions, Access::Read),
+        (Resource::Segments, Access::Read),
+        (Resource::RowPartitions, Access::Read),
+        (Resource::Groups, Access::Read),
+        (Resource::LeafSlots, Access::Read),
+        (Resource::Codes, Access::Read),
+        (Resource::Open, Access::Write),
+        (Resource::Counters, Access::Write),
+    ],
+};
+
 pub const REDUCE: StageSource = StageSource {
     name: "reduce",
     wgsl: wgsl!("shared/bump", "shared/verdicts", "reduce"),
@@ -236,6 +252,7 @@ pub struct Stages {
     pub descend: Stage,
     pub verify: Stage,
     pub settle: Stage,
+    pub brute: Stage,
     pub reduce: Stage,
     pub scan: Stage,
     pub scatter: Stage,
@@ -256,6 +273,7 @@ impl Stages {
             descend: stage(&DESCEND),
             verify: stage(&VERIFY),
             settle: stage(&SETTLE),
+            brute: stage(&BRUTE),
             reduce: stage(&REDUCE),
             scan: stage(&SCAN),
             scatter: stage(&SCATTER),

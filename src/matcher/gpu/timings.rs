@@ -13,6 +13,7 @@ pub struct Timings {
     pub descend: Duration,
     pub verify: Duration,
     pub settle: Duration,
+    pub brute: Duration,
     pub reduce: Duration,
     pub scan: Duration,
     pub scatter: Duration,
@@ -43,18 +44,19 @@ impl Timings {
 
     /// The kernels' names and times, in the order in which they run.
     #[must_use]
-    pub fn by_kernel(&self) -> [(&'static str, Duration); 10] {
+    pub fn by_kernel(&self) -> [(&'static str, Duration); 11] {
         let mut times = *self;
         times.kernels_mut().map(|(name, time)| (name, *time))
     }
 
-    pub(super) fn kernels_mut(&mut self) -> [(&'static str, &mut Duration); 10] {
+    pub(super) fn kernels_mut(&mut self) -> [(&'static str, &mut Duration); 11] {
         [
             ("seed", &mut self.seed),
             ("plan", &mut self.plan),
             ("descend", &mut self.descend),
             ("verify", &mut self.verify),
             ("settle", &mut self.settle),
+            ("brute", &mut self.brute),
             ("reduce", &mut self.reduce),
             ("scan", &mut self.scan),
             ("scatter", &mut self.scatter),

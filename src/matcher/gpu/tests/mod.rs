@@ -149,6 +149,59 @@ fn tickets_may_be_collected_in_any_order() {
 }
 
 #[test]
+fn every_group_may_be_tested_without_summaries() {
+    let Some(gpu) = gpu_or_skip("every_group_may_be_tested_without_summaries") else { return };
+    let random = &mut Random::new(43);
+    let mut tables = Tables::random(random, 20, 4, 3);
+    // More groups than a workgroup takes.
+    tables.partitions[3].first_segment = tables.segments.len() as u32;
+    tables.partitions[3].segments = 2;
+    tables.segment_of(random, 2, 300);
+    tables.segment_of(random, 2, 260);
+    let few = GpuOptions { brute: true, line_max: 2, entries: 64, ..GpuOptions::default() };
+    for options in [GpuOptions { binding_max: 300 * 4 * 192, ..few }, few] {
+        let mut matcher = GpuMatcher::with_options(Arc::clone(&gpu), &tables.borrowed(), options).unwrap();
+        assert_eq!(matcher.pages() > 1, options.binding_max < u64::MAX);
+        assert!(check(&mut matcher, &tables, &batch(random, &tables, 203)) > 0);
+    }
+    let batch = batch(random, &tables, 203);
+    let expected = plain::candidates(&tables.borrowed(), &batch);
+    for (from, to) in [
+        ("+ group;", "+ group + 1u;"),
+        ("> span", ">= span"),
+        ("min(taken + BRUTE_GROUPS, ", "min(taken + BRUTE_GROUPS - 1u, "),
+        ("same |= u32(", "same = u32("),
+        ("search(0u, (1u << rows) - 1u", "search(0u, (1u << rows) - 2u"),
+    ] {
+        let edit = |name: &str, source: &str| {
+            assert!(name != "brute" || source.contains(from), "the shader does not say `{from}`");
+            if name == "brute" { source.replace(from, to) } else { source.to_owned() }
+        };
+        let gpu = Arc::new(Gpu::with_edited_shaders(&edit).unwrap());
+        let mut matcher = GpuMatcher::with_options(gpu, &tables.borrowed(), few).unwrap();
+        assert!(sorted(matcher.candidates(&batch).unwrap()) != expected, "`{to}` changes nothing");
+    }
+}
+
+#[test]
+fn a_ticket_can_be_waited_for_without_the_matcher() {
+    let Some(gpu) = gpu_or_skip("a_ticket_can_be_waited_for_without_the_matcher") else { return };
+    let random = &mut Random::new(47);
+    let tables = Tables::random(random, 5, 3, 2);
+    let mut matcher = GpuMatcher::new(Arc::clone(&gpu), &tables.borrowed()).unwrap();
+    // Buffers are used again, whatever the batches' sizes.
+    for round in 0..3 {
+        let batches: Vec<EncodedBatch> = (0..3).map(|nth| batch(random, &tables, 20 * round + nth)).collect();
+        let tickets: Vec<_> = batches.iter().map(|batch| matcher.submit(batch).unwrap()).collect();
+        tickets.iter().for_each(|ticket| ticket.wait(&gpu).unwrap());
+        for (ticket, batch) in tickets.into_iter().zip(&batches).rev() {
+            assert_eq!(sorted(matcher.collect(ticket).unwrap()), plain::candidates(&tables.borrowed(), batch));
+        }
+        assert_eq!(matcher.idle_flights(), if round == 0 { 2 } else { 3 });
+    }
+}
+
+#[test]
 fn threads_share_a_device() {
     let Some(gpu) = gpu_or_skip("threads_share_a_device") else { return };
     std::thread::scope(|scope| {

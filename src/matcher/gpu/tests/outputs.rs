@@ -4,7 +4,7 @@ use super::tables::{Random, Tables, batch};
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::RuleId;
 use crate::matcher::gpu::testing::gpu_or_skip;
-use crate::matcher::gpu::{Gpu, GpuError, GpuMatcher, GpuOptions, Output, Reduced};
+use crate::matcher::gpu::{Gpu, GpuError, GpuMatcher, GpuOptions, IN_FLIGHT, Output, Reduced};
 use crate::matcher::plain;
 use crate::tables::Candidate;
 use crate::tables::artifact::RuleRecord;
@@ -146,6 +146,26 @@ fn outputs_do_not_depend_on_pages_and_overflows() {
         assert!(options.entries == 2 || matcher.pages() > 1);
         check(&mut matcher, &tables, &batch(random, &tables, 30), &records);
     }
+}
+
+#[test]
+fn batches_in_flight_are_answered_in_order() {
+    let Some(gpu) = gpu_or_skip("batches_in_flight_are_answered_in_order") else { return };
+    let random = &mut Random::new(23);
+    let tables = Tables::random(random, 6, 3, 3);
+    let records = records(random, &tables);
+    let batches: Vec<EncodedBatch> = [40, 1, 0, 90, 90, 7, 200].map(|rows| batch(random, &tables, rows)).into();
+    let mut matcher = GpuMatcher::for_outputs(gpu, &tables.borrowed(), &records, GpuOptions::default()).unwrap();
+    for output in OUTPUTS {
+        let mut answers = Vec::new();
+        matcher.reduce_all(&batches, output, |reduced| answers.push(reduced)).unwrap();
+        assert_eq!(answers.len(), batches.len());
+        for (reduced, batch) in answers.into_iter().zip(&batches) {
+            let rows = matches(&tables, batch, &plain::candidates(&tables.borrowed(), batch));
+            assert_eq!(completed(reduced, output, &tables, batch, &records), expected(output, &rows, &records), "{output:?}");
+        }
+    }
+    assert_eq!(matcher.idle_flights(), IN_FLIGHT, "buffers are used again");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::matcher::gpu::launch::{self, Launch};
 use crate::matcher::gpu::output::{Output, Verdict};
 use crate::matcher::gpu::pages::ResidentGroup;
 use crate::matcher::gpu::stages::{
-    Access, DESCEND, ORDER, PLAN, REDUCE, SCAN, SCATTER, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, TOP, VERIFY,
+    Access, BRUTE, DESCEND, ORDER, PLAN, REDUCE, SCAN, SCATTER, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, TOP, VERIFY,
 };
 use crate::tables::Candidate;
 use crate::tables::layout::{self, Node, Partition, Segment, SetTest, SlotLanes, Tail};
@@ -14,7 +14,7 @@ use std::path::Path;
 use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
 use wgpu::naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner, front::wgsl};
 
-const STAGES: [StageSource; 10] = [SEED, PLAN, DESCEND, VERIFY, SETTLE, REDUCE, SCAN, SCATTER, ORDER, TOP];
+const STAGES: [StageSource; 11] = [BRUTE, SEED, PLAN, DESCEND, VERIFY, SETTLE, REDUCE, SCAN, SCATTER, ORDER, TOP];
 
 fn parse(name: &str, source: &str) -> Result<Module, String> {
     let module = wgsl::parse_str(source).map_err(|error| format!("{name}: {}", error.emit_to_string(source)))?;
@@ -98,7 +98,7 @@ fn every_file_belongs_to_a_stage() {
             }
         }
     }
-    assert_eq!(files, 15);
+    assert_eq!(files, 16);
 }
 
 /// Says where a shader's struct differs from its twin.
@@ -159,6 +159,8 @@ fn differences(module: &Module) -> Vec<String> {
         ("NONE", layout::NONE),
         ("WORKGROUP", launch::WORKGROUP),
         ("WORKGROUP_PAIRS", launch::WORKGROUP_PAIRS),
+        ("BRUTE_ROWS", launch::BRUTE_ROWS),
+        ("BRUTE_GROUPS", launch::BRUTE_GROUPS),
         ("COUNTER_LONGEST", launch::COUNTER_LONGEST),
         ("COUNTER_RETURNED", launch::COUNTER_RETURNED),
         ("COUNTER_OPEN", launch::COUNTER_OPEN),
