@@ -4,10 +4,12 @@
 use dynamic_cep::engine::Generation;
 use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::flow::EncodedBatch;
+use dynamic_cep::id::RuleId;
 use dynamic_cep::matcher::cpu::{self, Visit};
-use dynamic_cep::matcher::gpu::{Gpu, GpuMatcher, GpuOptions, IN_FLIGHT, Output, Timings};
+use dynamic_cep::matcher::gpu::{Gpu, GpuMatcher, GpuOptions, IN_FLIGHT, Output, Reduction, Timings};
 use dynamic_cep::tables::{Artifact, Candidate};
 use dynamic_cep::workload::{Generator, Workload, compiled, rules};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,11 +23,17 @@ struct Size {
 }
 
 const ON_GPU: Size = Size { rules: &[100_000, 1_000_000], rows: 1 << 16, batches: 12 };
-const IN_SOFTWARE: Size = Size { rules: &[2_000], rows: 512, batches: 2 };
+const IN_SOFTWARE: Size = Size { rules: &[20_000], rows: 512, batches: 2 };
 
 fn sorted(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_unstable();
     candidates
+}
+
+/// Whatever a reduction is of; all but one part are missing.
+fn parts(reduction: Reduction) -> impl PartialEq + std::fmt::Debug {
+    let [scores, first, counts, top] = [0; 4].map(|_| reduction.clone());
+    (scores.scores(), first.first(), counts.counts(), top.top(), reduction.lists())
 }
 
 /// One line of the table: what was run, how fast, and which kernels took the time.
@@ -48,7 +56,7 @@ fn show(what: &str, is_software: bool, rows: usize, seconds: f64, timings: &Timi
 fn candidates(matcher: &mut GpuMatcher, batches: &[EncodedBatch]) -> (f64, Timings) {
     let _ = matcher.take_timings();
     let start = Instant::now();
-    let mut in_flight = std::collections::VecDeque::new();
+    let mut in_flight = VecDeque::new();
     for batch in batches {
         if in_flight.len() == IN_FLIGHT {
             let ticket = in_flight.pop_front().expect("tickets in flight");
@@ -87,21 +95,22 @@ fn run(gpu: &Arc<Gpu>, workload: Workload, count: usize, size: &Size) {
     }
     let options = GpuOptions { timings: true, ..GpuOptions::default() };
     let mut matcher = GpuMatcher::for_outputs(Arc::clone(gpu), &tables, artifact.rules(), options).expect("tables on the device");
-    // What the device counts and what it leaves to the host are together what matches: each row's rules, each once.
-    let reduced = matcher.reduce(&batches[0], Output::Lists).expect("an answer");
-    let rest = reduced.rest.iter().map(|candidate| (candidate.row, tables.term_rules[candidate.term as usize]));
-    let lists = reduced.reduction.lists().expect("lists");
-    let listed = (0..lists.rows()).flat_map(|row| lists.row(row).iter().map(move |rule| (row as u32, rule.0)));
-    let mut found: Vec<(u32, u32)> = listed.chain(rest).collect();
-    let mut all: Vec<(u32, u32)> = expected.iter().map(|candidate| (candidate.row, tables.term_rules[candidate.term as usize])).collect();
-    for pairs in [&mut found, &mut all] {
-        pairs.sort_unstable();
-        pairs.dedup();
-    }
-    assert!(found == all, "the lists are those of the CPU");
+    let pairs = |candidates: &[Candidate]| {
+        let pair = |candidate: &Candidate| (candidate.row as usize, RuleId(tables.term_rules[candidate.term as usize]));
+        candidates.iter().map(pair).collect::<BTreeSet<_>>()
+    };
+    let add = |reduction: &mut Reduction, candidates: &[Candidate]| {
+        // Residuals, of which these workloads have none, would be taken to hold.
+        pairs(candidates).into_iter().for_each(|(row, rule)| reduction.add(row, rule, &artifact.rules()[rule.index()]));
+    };
     for output in OUTPUTS {
-        // A first run makes the buffers as large as they need to be.
-        matcher.reduce(&batches[0], output).expect("an answer");
+        // What the device counts and what it leaves to the host are together what all that matches comes to. This first run also makes the buffers as large
+        // as they need to be.
+        let mut reduced = matcher.reduce(&batches[0], output).expect("an answer");
+        add(&mut reduced.reduction, &reduced.rest);
+        let mut all = Reduction::new(output, size.rows);
+        add(&mut all, &expected);
+        assert_eq!(parts(reduced.reduction), parts(all), "{output:?} is that of the CPU");
         let _ = matcher.take_timings();
         let start = Instant::now();
         let mut answers = 0;

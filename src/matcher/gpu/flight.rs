@@ -510,11 +510,7 @@ impl Flight {
         if let Some(Output::Top(best)) = self.output {
             let rounds = u64::from(best) * u64::from(counters[COUNTER_LONGEST as usize].div_ceil(WORKGROUP) + WORKGROUP.ilog2() + 1);
             if rounds > u64::from(ROUNDS_MAX) {
-                return Err(GpuError::TooLarge {
-                    what: "the choice among what one event matches is",
-                    bytes: rounds,
-                    limit: u64::from(ROUNDS_MAX),
-                });
+                return Err(GpuError::Batch("an event matches too many rules to choose so many of them on the device"));
             }
         }
         timings.group_pairs += u64::from(pairs[0]);

@@ -198,6 +198,8 @@ fn long_lists_are_sorted_by_the_host() {
     let mut matcher = GpuMatcher::for_outputs(gpu, &tables.borrowed(), &records, GpuOptions::default()).unwrap();
     let (left, all) = check(&mut matcher, &tables, &batch(random, &tables, 3), &records);
     assert_eq!((left, all), (0, 3 * 400 * 32));
+    // Loops that would go round too often are refused.
+    assert!(matches!(matcher.reduce(&batch(random, &tables, 3), Output::Top(2000)), Err(GpuError::Batch(_))));
 }
 
 #[test]
