@@ -497,9 +497,11 @@ impl<'c, 't> Checker<'c, 't> {
             Type::Null => entries.iter().copied().find(|entry| self.ty(*entry).is_some_and(|ty| ty != Type::Null)).unwrap_or(operand),
             _ => operand,
         };
+        // One entry is compared as by `=`, which is also how it is printed.
+        let shared = if entries.len() == 1 { Shared::None } else { Shared::Left };
         let mut valid = true;
         for entry in entries {
-            valid &= self.align(anchor, *entry, Shared::Left).is_some();
+            valid &= self.align(anchor, *entry, shared).is_some();
         }
         if !valid {
             return None;

