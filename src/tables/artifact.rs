@@ -584,6 +584,10 @@ impl Artifact {
             for (nth, node) in (segment.first_node..segment.first_node + segment.groups.div_ceil(LANES as u32)).enumerate() {
                 let Some(tile) = tables.bitmap_tile(node) else { continue };
                 lowest += 1;
+                // A lane that is left in the bitmaps is looked up without a look at the node's own slots.
+                if tables.node_children[node as usize] != segment.first_group + (nth * LANES) as u32 {
+                    return Err(corrupt("children of a node with bitmaps"));
+                }
                 let groups = (segment.groups as usize - nth * LANES).min(LANES);
                 let first = &tables.bitmaps[tile.first_bitmap as usize..][..BITMAP_BUCKETS];
                 let beyond = |bitmap: &Bitmap| (groups * LANES..LANES * LANES).any(|lane| bitmap.0[lane / 64] >> (lane % 64) & 1 == 1);

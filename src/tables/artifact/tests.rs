@@ -107,3 +107,42 @@ fn a_lane_without_a_rule_that_may_hold_is_refused() {
     rules.iter_mut().for_each(|rule| *rule = NONE);
     refused(&sections, "a lane without a rule");
 }
+
+#[test]
+fn bitmaps_that_lead_elsewhere_are_refused() {
+    let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).expect("a schema");
+    let rules = (0..1100).map(|nth| Rule {
+        id: format!("r{nth}").into(),
+        tenant: None,
+        when: format!("a BETWEEN {nth} AND {} AND b BETWEEN {} AND {}", nth + 700, nth / 2, nth / 2 + 400).into(),
+        origin: Origin::default(),
+        parameters: Vec::new(),
+        score: 0,
+        action: Action::Allow,
+        status: Status::Live,
+        tags: Vec::new(),
+        outcome: None,
+        tests: Vec::new(),
+    });
+    let (lists, limits) = (Lists::new(), Limits::default());
+    let compiled = compile(rules, &Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 });
+    let artifact = Artifact::from_bytes(&compiled.artifact.expect("sound rules")).expect("a sound artifact");
+    let sound: Vec<Vec<u8>> = Section::ALL.iter().map(|section| artifact.bytes(*section).to_vec()).collect();
+    assert!(artifact.tables().bitmap_tiles.len() > 1);
+    for (section, byte, message) in [
+        (Section::NodeBitmaps, 4, "a tile of bitmaps"),
+        (Section::BitmapTiles, 3, "a tile of bitmaps"),
+        (Section::BitmapColumns, 1, "a bitmap of a column that is not there"),
+        (Section::NodeChildren, 0, "children of a node with bitmaps"),
+    ] {
+        let mut sections = sound.clone();
+        of(&mut sections, section)[byte] ^= 1 << 4;
+        let error = open(&sections).expect_err(message).to_string();
+        assert!(error.contains(message) || error.contains("a segment"), "{section:?}: {error}");
+    }
+    // The second node has three groups: a bit of the fourth leads beyond them.
+    let mut sections = sound;
+    let first = artifact.tables().bitmap_tiles[1].first_bitmap as usize * size_of::<Bitmap>();
+    of(&mut sections, Section::Bitmaps)[first + 100] |= 1;
+    refused(&sections, "a bitmap beyond the groups of its node");
+}
