@@ -127,7 +127,7 @@ struct Input {
     #[arg(long, default_value_t = all_cores(), value_parser = threads())]
     threads: usize,
     /// Rows of a batch
-    #[arg(long, default_value_t = 8192, value_parser = RangedU64ValueParser::<usize>::new().range(1..=BATCH_ROWS_MAX))]
+    #[arg(long, default_value_t = 32_768, value_parser = RangedU64ValueParser::<usize>::new().range(1..=BATCH_ROWS_MAX))]
     batch_rows: usize,
     /// Stop at the first bad row or missing column
     #[arg(long)]

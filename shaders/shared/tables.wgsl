@@ -29,7 +29,7 @@ struct Tail {
     first_set: u32,
     sets: u32,
     residual: u32,
-    padding: u32,
+    whole: u32,
 }
 
 struct SetTest {

@@ -470,8 +470,10 @@ impl Artifact {
         ensure(tables.term_rules.iter().all(|rule| *rule == NONE || *rule < rules), "rule of a term")?;
         // The matchers look up the rule of every lane that holds.
         let holds_never = |(lane, rule): (usize, &u32)| {
-            let slot = &tables.leaf_slots[tables.groups[lane / LANES].slots[0] as usize];
-            *rule != NONE || slot.low[lane % LANES] == IMPOSSIBLE && slot.span[lane % LANES] == 0
+            let group = &tables.groups[lane / LANES];
+            let slot = &tables.leaf_slots[group.slots[0] as usize];
+            let impossible = slot.low[lane % LANES] == IMPOSSIBLE && slot.span[lane % LANES] == 0;
+            *rule != NONE || impossible && group.tailed >> (lane % LANES) & 1 == 0
         };
         ensure(tables.term_rules.iter().enumerate().all(holds_never), "a lane without a rule")?;
         let tails = tables.tails.len() as u32;

@@ -392,9 +392,11 @@ impl Coder<'_> {
             }
         }
         at_edges &= term.residual == NONE;
+        // The rows of a term that is split share a tail: their slots tell them apart.
+        let whole = sets.len() == coded.len() && split.rows == 1;
         let tail = match (sets.is_empty(), term.residual) {
             (true, NONE) => NONE,
-            _ => self.tail(sets, term.residual) | if at_edges { AT_EDGES } else { 0 },
+            _ => self.tail(sets, term.residual, whole) | if at_edges { AT_EDGES } else { 0 },
         };
         for number in 0..split.rows {
             let mut number = number;
@@ -413,14 +415,14 @@ impl Coder<'_> {
     }
 
     /// Stores a tail, once for equal ones.
-    fn tail(&mut self, sets: Vec<SetTest>, residual: u32) -> u32 {
+    fn tail(&mut self, sets: Vec<SetTest>, residual: u32, whole: bool) -> u32 {
         let built = &mut self.built;
         let count = sets.len() as u32;
         let first_set = *self.set_runs.entry(sets).or_insert_with_key(|sets| {
             built.set_tests.extend(sets);
             (built.set_tests.len() - sets.len()) as u32
         });
-        let tail = Tail { first_set, sets: count, residual, padding: 0 };
+        let tail = Tail { first_set, sets: count, residual, whole: u32::from(whole) };
         *self.tails.entry(tail).or_insert_with(|| {
             built.tails.push(tail);
             built.tails.len() as u32 - 1

@@ -123,7 +123,8 @@ pub struct Tail {
     pub sets: u32,
     /// The residual expression that must be TRUE, or [`NONE`].
     pub residual: u32,
-    pub padding: u32,
+    /// 1 where memberships and residual say all that the term asks for, so that its slots need not be tested beside them; else 0.
+    pub whole: u32,
 }
 
 /// Membership of a column's code in one interval, or in a run of [`MatchTables::intervals`] (ascending, disjoint, both ends included).
@@ -236,10 +237,11 @@ impl MatchTables<'_> {
 
     /// Whether the code of `test`'s column lies in its intervals.
     #[must_use]
+    #[inline]
     pub fn set_holds(&self, test: &SetTest, codes: &[u32]) -> bool {
         let code = codes[test.column as usize];
         if test.intervals == 1 {
-            return test.first <= code && code <= test.high;
+            return code.wrapping_sub(test.first) <= test.high.wrapping_sub(test.first);
         }
         let first = test.first as usize;
         let intervals = &self.intervals[first..first + test.intervals as usize];
@@ -249,9 +251,11 @@ impl MatchTables<'_> {
 
     /// Whether every membership of `tail` holds; the residual is not looked at.
     #[must_use]
+    #[inline]
     pub fn tail_holds(&self, tail: &Tail, codes: &[u32]) -> bool {
         let first = tail.first_set as usize;
-        self.set_tests[first..first + tail.sets as usize].iter().all(|test| self.set_holds(test, codes))
+        // To the end, also where one does not hold: that costs less than to guess which.
+        self.set_tests[first..first + tail.sets as usize].iter().fold(true, |holds, test| holds & self.set_holds(test, codes))
     }
 }
 

@@ -4,7 +4,7 @@ use super::form::{BucketLine, Form, Stage};
 use super::sink::Sink;
 use crate::flow::EncodedBatch;
 use crate::matcher::Pair;
-use crate::tables::layout::{AT_EDGES, BITMAP_BUCKETS, LANES, NONE, bucket, is_exact};
+use crate::tables::layout::{AT_EDGES, BITMAP_BUCKETS, LANES, NONE, bitmap_bucket, bucket, is_exact};
 use crate::tables::{Group, MatchTables, Partition, Segment, SlotLanes};
 
 /// Rows of a tile: their buckets and the frontier stay in the first- and second-level cache.
@@ -53,13 +53,13 @@ pub fn search<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit,
                 }
             }
             F::enter(Screen { tile: &mut tile, tables });
-            F::enter(Settle { tile: &mut tile, tables, batch, sink, first: 2 });
+            F::enter(Settle { tile: &mut tile, tables, batch, sink });
         }
     }
 }
 
-/// Rows that are sifted together: enough that fetching a tile's bitmaps pays, and few enough that their codes stay in the second-level cache beside them.
-const SIFTED_ROWS: usize = 1 << 11;
+/// Rows that are sifted together: enough that fetching a tile's bitmaps pays, and few enough that what is looked up of them stays in the second-level cache.
+const SIFTED_ROWS: usize = 1 << 13;
 
 fn has_bitmaps(tables: &MatchTables, segment: &Segment) -> bool {
     segment.height > 0 && tables.bitmap_tile(segment.first_node).is_some()
@@ -73,6 +73,7 @@ fn sift_all<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, l
         tile.rows.extend(first as u32..(first + SIFTED_ROWS).min(batch.rows) as u32);
         tile.seed(tables, batch, which, |segment| has_bitmaps(tables, segment));
         F::enter(Load { tile: &mut tile, batch });
+        F::enter(Pick { tile: &mut tile });
         for height in (1..HEIGHTS).rev() {
             tile.frontier.append(&mut tile.seeds[height]);
             if height > 1 && !tile.frontier.is_empty() {
@@ -82,7 +83,7 @@ fn sift_all<F: Form>(tables: &MatchTables, batch: &EncodedBatch, which: Visit, l
         // Tile by tile, not row by row: bitmaps are large.
         sort_by_place(&mut tile.frontier, &mut tile.next);
         F::enter(Sift { tile: &mut tile, tables });
-        F::enter(Settle { tile: &mut tile, tables, batch, sink, first: 0 });
+        F::enter(Confirm { tile: &mut tile, tables, batch, sink });
     }
 }
 
@@ -142,6 +143,8 @@ struct Tile {
     /// For each row of the tile its number in the batch.
     rows: Vec<u32>,
     buckets: Vec<BucketLine>,
+    /// Of rows that are sifted, for each of `32 * lines` columns the bucket of bitmaps.
+    picks: Vec<u8>,
     /// By height, the roots that the search starts from.
     seeds: [Vec<Pair>; HEIGHTS],
     /// Pairs of a node, or a group, and a row of the tile.
@@ -194,6 +197,20 @@ impl Stage for Load<'_> {
                 line.0.iter_mut().zip(codes).for_each(|(to, code)| *to = bucket(*code));
             }
         }
+    }
+}
+
+/// Fills the tile with the buckets of bitmaps.
+struct Pick<'a> {
+    tile: &'a mut Tile,
+}
+
+impl Stage for Pick<'_> {
+    #[inline(always)]
+    fn run<F: Form>(self) {
+        let Tile { buckets, picks, .. } = self.tile;
+        picks.clear();
+        picks.extend(buckets.iter().flat_map(|line| line.0).map(|bucket| bitmap_bucket(u32::from(bucket) << 16) as u8));
     }
 }
 
@@ -272,24 +289,43 @@ impl Stage for Sift<'_> {
     #[inline(always)]
     fn run<F: Form>(self) {
         let Self { tile, tables } = self;
-        let Tile { frontier, next, buckets, lines, lanes: left, .. } = tile;
+        let Tile { frontier, next, picks, lines, lanes: left, .. } = tile;
         next.clear();
         left.clear();
-        for pair in frontier.iter() {
-            let Some(tile) = tables.bitmap_tile(pair.value) else { continue };
-            let buckets = &buckets[pair.row as usize * *lines..];
+        let bitmaps_of = |node: u32| {
+            let tile = tables.bitmap_tile(node)?;
+            Some(&tables.bitmaps[tile.first_bitmap as usize..][..tile.columns as usize * BITMAP_BUCKETS])
+        };
+        let mut runs = frontier.chunk_by(|a, b| a.value == b.value).peekable();
+        while let Some(pairs) = runs.next() {
+            let node = pairs[0].value;
+            let Some(tile) = tables.bitmap_tile(node) else { continue };
+            let mut ahead = runs.peek().and_then(|pairs| bitmaps_of(pairs[0].value)).unwrap_or_default().iter();
             let columns = &tables.bitmap_columns[tile.first_column as usize..][..tile.columns as usize];
-            let bitmaps = &tables.bitmaps[tile.first_bitmap as usize..];
-            let lanes = F::intersect(columns.iter().zip(bitmaps.chunks_exact(BITMAP_BUCKETS)).map(|(column, bitmaps)| {
-                let bucket = buckets[*column as usize / 32].0[*column as usize % 32];
-                &bitmaps[usize::from(bucket >> 11)]
-            }));
-            let first = tables.node_children[pair.value as usize];
-            for (two, lanes) in (0..).zip(lanes.0).filter(|(_, lanes)| *lanes != 0) {
-                for (group, lanes) in [(two * 2, lanes as u32), (two * 2 + 1, (lanes >> 32) as u32)] {
-                    if lanes != 0 {
-                        next.push(Pair { value: first + group, row: pair.row });
-                        left.push(lanes);
+            let (bitmaps, _) = tables.bitmaps[tile.first_bitmap as usize..].as_chunks::<BITMAP_BUCKETS>();
+            let bitmaps = &bitmaps[..columns.len()];
+            let first = tables.node_children[node as usize];
+            for pair in pairs {
+                if let Some(bitmap) = ahead.next() {
+                    F::fetch(&bitmap.0[0]);
+                    F::fetch(&bitmap.0[8]);
+                }
+                let picks = &picks[pair.row as usize * *lines * 32..][..*lines * 32];
+                let lanes = F::intersect(columns.iter().zip(bitmaps).map(|(column, bitmaps)| {
+                    // The columns are within the row, as opening has checked, and picks are below the number of buckets.
+                    &bitmaps[usize::from(picks[*column as usize]) % BITMAP_BUCKETS]
+                }));
+                // A word has the lanes of two groups. Most words are empty; there is no branch for each of them.
+                let mut words = lanes.0.iter().rev().fold(0_u32, |words, lanes| words << 1 | u32::from(*lanes != 0));
+                while words != 0 {
+                    let word = words.trailing_zeros();
+                    words &= words - 1;
+                    let lanes = lanes.0[word as usize % lanes.0.len()];
+                    for (group, lanes) in [(word * 2, lanes as u32), (word * 2 + 1, (lanes >> 32) as u32)] {
+                        if lanes != 0 {
+                            next.push(Pair { value: first + group, row: pair.row });
+                            left.push(lanes);
+                        }
                     }
                 }
             }
@@ -304,32 +340,82 @@ struct Settle<'a, S> {
     tables: &'a MatchTables<'a>,
     batch: &'a EncodedBatch,
     sink: &'a mut S,
-    /// The first of the groups' slots that is not tested yet.
-    first: usize,
 }
 
 impl<S: Sink> Stage for Settle<'_, S> {
     #[inline(always)]
     fn run<F: Form>(self) {
-        let Self { tile, tables, batch, sink, first } = self;
+        let Self { tile, tables, batch, sink } = self;
         let Tile { frontier, buckets, lines, lanes: left, rows, .. } = tile;
         for (at, (pair, lanes)) in frontier.iter().zip(left.iter()).enumerate() {
             if let Some(ahead) = frontier.get(at + AHEAD) {
                 let place = ahead.value as usize;
-                slots_from(tables, &tables.groups[place], first, |slot| F::fetch(slot));
+                slots_from(tables, &tables.groups[place], 2, |slot| F::fetch(slot));
                 F::fetch(&tables.term_rules[place * LANES]);
                 F::fetch(&tables.term_rules[place * LANES + 16]);
             }
             let group = &tables.groups[pair.value as usize];
             let buckets = &buckets[pair.row as usize * *lines..];
             let mut lanes = *lanes;
-            slots_from(tables, group, first, |slot| lanes &= F::test(slot, buckets));
+            slots_from(tables, group, 2, |slot| lanes &= F::test(slot, buckets));
             let row = rows[pair.row as usize];
             let lanes = if lanes & group.tailed == 0 {
                 lanes
             } else {
                 let tails = Tails { tables, group, place: pair.value, buckets };
-                tails.settled(lanes, batch.row(row as usize), |term| sink.open(row, term))
+                tails.settled(lanes, 0, batch.row(row as usize), |term| sink.open(row, term))
+            };
+            if lanes != 0 {
+                sink.settled::<F>(tables, row, pair.value, lanes);
+            }
+        }
+    }
+}
+
+/// The same from groups whose lanes were sifted: no slot is tested yet, and few lanes are left of each. So terms are tested one by one where their tails tell all of them.
+struct Confirm<'a, S> {
+    tile: &'a mut Tile,
+    tables: &'a MatchTables<'a>,
+    batch: &'a EncodedBatch,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Stage for Confirm<'_, S> {
+    #[inline(always)]
+    fn run<F: Form>(self) {
+        let Self { tile, tables, batch, sink } = self;
+        let Tile { frontier, buckets, lines, lanes: left, rows, .. } = tile;
+        // The tail of the lowest lane; there is seldom another.
+        let tail_ref = |at: usize| {
+            let (pair, lanes) = (frontier.get(at)?, left.get(at)?);
+            tables.groups[pair.value as usize].tail_ref(lanes.trailing_zeros() as usize).map(|at| &tables.tail_refs[at])
+        };
+        let tail = |at: usize| tail_ref(at).map(|tail| &tables.tails[(tail & !AT_EDGES) as usize]);
+        for (at, (pair, lanes)) in frontier.iter().zip(left.iter()).enumerate() {
+            // What is asked for in one place is looked into in the next: group, reference, tail, memberships.
+            frontier.get(at + 4 * AHEAD).into_iter().for_each(|ahead| F::fetch(&tables.groups[ahead.value as usize]));
+            tail_ref(at + 3 * AHEAD).into_iter().for_each(F::fetch);
+            tail(at + 2 * AHEAD).into_iter().for_each(F::fetch);
+            if let Some(tail) = tail(at + AHEAD) {
+                let tests = &tables.set_tests[tail.first_set as usize..][..tail.sets as usize];
+                tests.iter().step_by(4).for_each(F::fetch);
+                tests.last().into_iter().for_each(F::fetch);
+                let row = rows[frontier[at + AHEAD].row as usize];
+                batch.row(row as usize).iter().step_by(16).for_each(F::fetch);
+            }
+            let group = &tables.groups[pair.value as usize];
+            let tails = Tails { tables, group, place: pair.value, buckets: &buckets[pair.row as usize * *lines..] };
+            let whole = tails.whole(*lanes);
+            let mut lanes = *lanes & !whole;
+            if lanes != 0 {
+                slots_from(tables, group, 0, |slot| lanes &= F::test(slot, tails.buckets));
+            }
+            lanes |= whole;
+            let row = rows[pair.row as usize];
+            let lanes = if lanes & group.tailed == 0 {
+                lanes
+            } else {
+                tails.settled(lanes, whole, batch.row(row as usize), |term| sink.open(row, term))
             };
             if lanes != 0 {
                 sink.settled::<F>(tables, row, pair.value, lanes);
@@ -357,8 +443,23 @@ struct Tails<'a> {
 }
 
 impl Tails<'_> {
+    /// Those of the lanes whose tails tell all of their terms.
+    fn whole(&self, lanes: u32) -> u32 {
+        let mut whole = 0;
+        let mut tailed = lanes & self.group.tailed;
+        while tailed != 0 {
+            let lane = tailed.trailing_zeros() as usize;
+            tailed &= tailed - 1;
+            whole |=
+                self.group.tail_ref(lane).map_or(0, |at| self.tables.tails[(self.tables.tail_refs[at] & !AT_EDGES) as usize].whole & 1)
+                    << lane;
+        }
+        whole
+    }
+
     /// Those of the lanes that hold to the end. Those that a residual decides are not among them, and are told to `open`.
-    fn settled(&self, lanes: u32, codes: &[u32], mut open: impl FnMut(u32)) -> u32 {
+    /// `untested`: the lanes whose slots have not been looked at, because their tails tell all.
+    fn settled(&self, lanes: u32, untested: u32, codes: &[u32], mut open: impl FnMut(u32)) -> u32 {
         let mut settled = lanes;
         let mut tailed = lanes & self.group.tailed;
         while tailed != 0 {
@@ -366,7 +467,7 @@ impl Tails<'_> {
             tailed &= tailed - 1;
             let Some(at) = self.group.tail_ref(lane) else { continue };
             let tail = self.tables.tail_refs[at];
-            if tail & AT_EDGES != 0 && !self.is_at_edge(lane) {
+            if tail & AT_EDGES != 0 && untested >> lane & 1 == 0 && !self.is_at_edge(lane) {
                 continue;
             }
             let tail = &self.tables.tails[(tail & !AT_EDGES) as usize];

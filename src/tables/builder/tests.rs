@@ -355,6 +355,52 @@ fn wide_terms_are_sifted_by_bitmaps() {
     assert!(count(&crate::tables::MatchTables { bitmaps: &bitmaps, ..tables }) < all);
 }
 
+/// So many thresholds that buckets do not tell all of a slot: tails tell all of their terms, and what was sifted is tested by them alone.
+#[test]
+fn sifted_terms_are_told_by_whole_tails() {
+    let random = &mut Random(6);
+    let terms: Terms = (0..30_000)
+        .map(|nth| {
+            let member = |column: u32, random: &mut Random| {
+                let low = random.below(160_000);
+                (column, Set::of(vec![between(low * 2, (low + 80_000) * 2)]))
+            };
+            // Every third has a list as well, which a single interval does not tell.
+            let list = (nth % 3 == 0).then(|| (3, Set::of(vec![point(2), point(6)])));
+            (0, (0..3).map(|column| member(column, random)).chain(list).collect())
+        })
+        .collect();
+    let built = build(&terms);
+    assert!(!built.bitmap_tiles.is_empty());
+    assert!(built.tails.iter().any(|tail| tail.whole == 1 && tail.sets == 3), "every column of a term is in its tail");
+    let tables = built.view(COLUMNS);
+    let rows = 60;
+    let codes = (0..rows * COLUMNS)
+        .map(|at| {
+            if at % COLUMNS < 4 {
+                code(&built.thresholds[at % COLUMNS], Some(random.below(if at % COLUMNS == 3 { 9 } else { 480_000 })))
+            } else {
+                0
+            }
+        })
+        .collect();
+    let batch = EncodedBatch { rows, columns: COLUMNS, codes, partitions: vec![0; rows] };
+    let found = |tables: &crate::tables::MatchTables| {
+        let mut found = Vec::new();
+        cpu::candidates(tables, &batch, cpu::Visit::Both, &mut found);
+        found.sort_unstable();
+        found
+    };
+    let mut expected = plain::candidates(&tables, &batch);
+    expected.sort_unstable();
+    assert!(expected.len() > rows);
+    assert_eq!(found(&tables), expected);
+    // A tail that claims to tell all, and keeps one membership to itself.
+    let mut tails = built.tails.clone();
+    tails.iter_mut().filter(|tail| tail.whole == 1).for_each(|tail| tail.sets -= 1);
+    assert_ne!(found(&crate::tables::MatchTables { tails: &tails, ..tables }), expected);
+}
+
 #[test]
 fn a_hull_that_is_too_narrow_is_noticed() {
     let terms: Terms = (0..100).map(|nth| (0, vec![(0, Set::of(vec![point(nth * 2)]))])).collect();

@@ -74,7 +74,7 @@ fn empty_tables_have_no_candidates() {
     let mut matcher = GpuMatcher::new(Arc::clone(&gpu), &tables.borrowed()).unwrap();
     assert_eq!(check(&mut matcher, &tables, &batch(random, &tables, 20)), 0);
     // No tails at all, and only one group.
-    tables.tails = vec![crate::tables::layout::Tail { first_set: 0, sets: 0, residual: 0, padding: 0 }];
+    tables.tails = vec![crate::tables::layout::Tail { first_set: 0, sets: 0, residual: 0, whole: 0 }];
     (tables.set_tests, tables.intervals) = (Vec::new(), Vec::new());
     tables.segment_of(random, 0, 1);
     tables.tail_refs.fill(0);

@@ -121,7 +121,7 @@ fn differences(module: &Module) -> Vec<String> {
         differs!(module, Node { slots }),
         differs!(module, ResidentGroup { slots, tailed, first_tail, used, at_edges, returned }),
         differs!(module, Verdict { score_low, score_high, action, live }),
-        differs!(module, Tail { first_set, sets, residual, padding }),
+        differs!(module, Tail { first_set, sets, residual, whole }),
         differs!(module, SetTest { column, intervals, first, high }),
         differs!(module, Segment { root, height, first_node, nodes, first_group, groups, first_slot, slots }),
         differs!(module, Partition { first_segment, segments }),

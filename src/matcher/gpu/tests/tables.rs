@@ -146,7 +146,7 @@ impl Tables {
                 self.set_tests.push(test);
             }
             let residual = if random.one_in(4) { random.below(9) } else { NONE };
-            self.tails.push(Tail { first_set, sets, residual, padding: 0 });
+            self.tails.push(Tail { first_set, sets, residual, whole: 0 });
         }
     }
 
@@ -194,7 +194,7 @@ impl Tables {
         let (first, high) = (code(low, random), code(low + span, random));
         let first_set = self.set_tests.len() as u32;
         self.set_tests.push(SetTest { column: u32::from(column), intervals: 1, first: first.min(high), high });
-        self.tails.push(Tail { first_set, sets: 1, residual: NONE, padding: 0 });
+        self.tails.push(Tail { first_set, sets: 1, residual: NONE, whole: 0 });
         (self.tails.len() as u32 - 1) | AT_EDGES
     }
 
