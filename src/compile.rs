@@ -4,13 +4,15 @@
 
 use crate::event::key::{Key, KeyKind};
 use crate::event::{Schema, Type, Value};
+use crate::expr::oracle::Oracle;
 use crate::expr::{Expr, Node};
 use crate::id::{FieldId, NodeId};
 use crate::parallel::map_in_order;
+use crate::pattern::Pattern;
+use crate::rule::Clause;
 use crate::rule::lint::{self, FormTerm, Outline};
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
-use crate::rule::oracle::Oracle;
 use crate::rule::template::parse_value;
 use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, Severity, Status, check, print};
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
@@ -101,6 +103,7 @@ struct LoweredRule {
     outline: Outline,
     /// Kept where a term names a derived column, in case there is no room for it.
     expr: Option<Expr>,
+    pattern: Option<Pattern>,
     diagnostics: Vec<Diagnostic>,
     tests: usize,
     checked: bool,
@@ -250,8 +253,10 @@ fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
 /// What a look at one rule alone gives.
 #[derive(Debug)]
 pub struct Checked {
-    /// The typed condition; `None` where it is not sound.
+    /// The typed condition; `None` where it is not sound, and of a pattern.
     pub expr: Option<Expr>,
+    /// The typed pattern, likewise.
+    pub pattern: Option<Pattern>,
     /// Tests of the rule that passed.
     pub tests: usize,
     pub diagnostics: Vec<Diagnostic>,
@@ -260,13 +265,27 @@ pub struct Checked {
 /// Types the condition of a rule and runs the rule's own tests.
 #[must_use]
 pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
-    let mut checked = Checked { expr: None, tests: 0, diagnostics: Vec::new() };
+    let mut checked = Checked { expr: None, pattern: None, tests: 0, diagnostics: Vec::new() };
     let scope = check::Scope { schema: context.schema, lists: context.lists, parameters: &rule.parameters, limits: context.limits };
     if rule.tenant.is_some() && context.schema.tenant.is_none() {
         let message = "the rule belongs to a tenant, but no field names tenants";
         checked
             .diagnostics
             .push(about(rule, Severity::Error, "no-tenant-field", message).with_hint("name the field in the schema: `tenant: FIELD`"));
+    }
+    if rule.clause == Clause::MatchRecognize {
+        match check::pattern::pattern(&rule.when, &rule.origin, Some(&rule.id), &scope) {
+            Ok(pattern) => {
+                if pattern.is_unbounded(context.schema) {
+                    let message = "a match may wait for ever: the pattern repeats without bounds, and has no WITHIN";
+                    let hint = "add WITHIN INTERVAL … after PATTERN; over a stream its state grows without bounds";
+                    checked.diagnostics.push(about(rule, Severity::Warning, "unbounded-pattern", message).with_hint(hint));
+                }
+                checked.pattern = Some(pattern);
+            }
+            Err(diagnostics) => checked.diagnostics.extend(diagnostics),
+        }
+        return checked;
     }
     let expr = match check::condition(&rule.when, &rule.origin, Some(&rule.id), &scope) {
         Ok(expr) => expr,
@@ -290,7 +309,7 @@ pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
 
 /// Lowers one rule, adds its terms to `terms`, and writes its canonical text to `text`.
 fn lower_rule(rule: Rule, context: &Context, columns: &mut ChunkColumns, terms: &mut Terms, text: &mut String) -> LoweredRule {
-    let Checked { expr, tests, diagnostics } = check_rule(&rule, context);
+    let Checked { expr, pattern, tests, diagnostics } = check_rule(&rule, context);
     let mut lowered = LoweredRule {
         id_hash: hash(&*rule.id),
         rule,
@@ -299,8 +318,13 @@ fn lower_rule(rule: Rule, context: &Context, columns: &mut ChunkColumns, terms: 
         expr: None,
         diagnostics,
         tests,
-        checked: expr.is_some(),
+        checked: expr.is_some() || pattern.is_some(),
+        pattern,
     };
+    if lowered.pattern.is_some() {
+        // Its text is canonical as it is.
+        text.push_str(&lowered.rule.when);
+    }
     let Some(expr) = expr else { return lowered };
     print::write_condition(&expr, context.schema, text);
     let found = normal::terms(&expr, context.schema, columns, context.limits.terms);
@@ -376,6 +400,7 @@ struct Merger<'a> {
     further_names: Distinct<Arc<str>>,
     tags: Vec<u32>,
     sources: Vec<Vec<u8>>,
+    patterns: Vec<(u32, Pattern)>,
     linter: Option<lint::Linter>,
     compiled: Compiled,
     failed: bool,
@@ -397,6 +422,7 @@ impl<'a> Merger<'a> {
             further_names: Distinct::default(),
             tags: Vec::new(),
             sources: Vec::new(),
+            patterns: Vec::new(),
             linter,
             compiled: Compiled::default(),
             failed: false,
@@ -454,6 +480,10 @@ impl<'a> Merger<'a> {
         self.records.push(record);
         self.compiled.rules += 1;
         if self.failed || !lowered.checked {
+            return;
+        }
+        if let Some(pattern) = lowered.pattern {
+            self.patterns.push((self.records.len() as u32 - 1, pattern));
             return;
         }
         if let Some(expr) = &lowered.expr
@@ -599,6 +629,11 @@ impl<'a> Merger<'a> {
             columns,
         };
         let manifest = postcard::to_stdvec(&manifest).expect("a manifest in memory is written to memory");
+        let patterns = if self.patterns.is_empty() {
+            Vec::new()
+        } else {
+            postcard::to_stdvec(&self.patterns).expect("patterns in memory are written to memory")
+        };
         let residuals: Texts = self.residuals.all.iter().map(Vec::as_slice).collect();
         let sources: Texts = self.sources.iter().map(Vec::as_slice).collect();
         let mut writer = ArtifactWriter::default();
@@ -623,6 +658,7 @@ impl<'a> Merger<'a> {
         writer.add(Section::Steps, &built.steps);
         writer.add(Section::Rules, &self.records);
         writer.add(Section::Tags, &self.tags);
+        writer.add(Section::Patterns, &patterns);
         for (texts, offsets, bytes) in [
             (&texts, Section::TextOffsets, Section::TextBytes),
             (&self.ids.names, Section::NameOffsets, Section::NameBytes),

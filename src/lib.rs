@@ -21,7 +21,7 @@
 //!   columns. [`decide`] makes a score and an action of the hits.
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in small parts beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
-//! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`rule::oracle`], and shares neither tables nor encoder nor columnar
+//! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`expr::oracle`], and shares neither tables nor encoder nor columnar
 //!   evaluation with the others. Every back end gives its answer, to the bit.
 //!
 //! What follows from it, and is held by tests/architecture.rs:
@@ -42,19 +42,21 @@
 //! | `expr` | `event`, `id` |
 //! | `flow` | `id` |
 //! | `parallel` | |
-//! | `rule` | `event`, `expr`, `id` |
-//! | `tables` | `event`, `expr`, `id`, `parallel` |
-//! | `compile` | `event`, `expr`, `id`, `parallel`, `rule`, `tables` |
-//! | `reference` | `event`, `flow`, `id`, `rule`, `tables` |
+//! | `pattern` | `event`, `expr`, `id` |
+//! | `rule` | `event`, `expr`, `id`, `pattern` |
+//! | `tables` | `event`, `expr`, `id`, `parallel`, `pattern` |
+//! | `compile` | `event`, `expr`, `id`, `parallel`, `pattern`, `rule`, `tables` |
+//! | `reference` | `event`, `expr`, `flow`, `id`, `rule`, `tables` |
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
 //! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
+//! | `temporal` | `event`, `expr`, `id`, `pattern` |
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `temporal`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -77,6 +79,7 @@ pub mod expr;
 pub mod flow;
 pub mod id;
 pub mod parallel;
+pub mod pattern;
 
 // The rule path, to the artifact.
 pub mod compile;
@@ -91,6 +94,7 @@ pub mod decide;
 pub mod encode;
 pub mod engine;
 pub mod matcher;
+pub mod temporal;
 
 // Both paths: rules that change while they are in service.
 pub mod live;

@@ -84,6 +84,12 @@ enum Command {
         /// Where rows go that cannot be read as events, with the reason
         #[arg(long)]
         rejects: Option<String>,
+        /// How much later than others events may come, such as 90s, 15min or 2h: patterns wait so long for them
+        #[arg(long, default_value = "0", value_parser = dynamic_cep::command::duration::parse)]
+        allowed_lateness: i64,
+        /// Where events go that come later still, which patterns do not see
+        #[arg(long)]
+        late: Option<String>,
     },
     /// Show why rules match an event or do not, and which miss it by one leaf
     Explain {
@@ -200,9 +206,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 eprintln!("{}", passed(&compiled));
             }
         }
-        Command::Match { input, backend, emit, output, rejects } => {
+        Command::Match { input, backend, emit, output, rejects, allowed_lateness, late } => {
             let emit = emit.unwrap_or(if output.is_some() { Emit::Decisions } else { Emit::None });
-            let options = Options { output, rejects, ..input.options(backend, emit) };
+            let options = Options { output, rejects, allowed_lateness, late, ..input.options(backend, emit) };
             let mut progress = Terminal::new();
             let summary = matching::run(&options, &mut progress);
             progress.bar.finish_and_clear();
@@ -242,6 +248,8 @@ impl Input {
             threads: self.threads,
             batch_rows: self.batch_rows,
             strict: self.strict,
+            allowed_lateness: 0,
+            late: None,
         }
     }
 }

@@ -3,10 +3,10 @@
 //! It shares nothing with the tables, the encoder, or the columnar evaluation: that is what makes it the judge of the other back ends.
 
 use crate::event::{EventBatch, Schema, Value};
+use crate::expr::oracle::Oracle;
 use crate::flow::Hits;
 use crate::id::{FieldId, RuleId};
 use crate::rule::lists::Lists;
-use crate::rule::oracle::Oracle;
 use crate::rule::{Limits, Origin, check};
 use crate::tables::artifact::{Artifact, SOURCE_BLOCK};
 use crate::tables::layout::NONE;
@@ -35,7 +35,7 @@ impl Reference {
             for (text, number) in texts.iter().zip(first..) {
                 let rule = RuleId::new(number);
                 let record = artifact.rule(rule);
-                if record.status == OFF {
+                if record.status == OFF || artifact.pattern(rule).is_some() {
                     continue;
                 }
                 let expr = check::condition(text, &Origin::default(), None, &scope).map_err(|diagnostics| {

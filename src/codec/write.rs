@@ -95,20 +95,36 @@ impl<W: Write + Send> BatchWriter<W> {
     }
 }
 
-/// Decimals in JSON as numbers with all their digits; Arrow's own encoder writes them as strings.
+/// What Arrow's own encoder does otherwise: decimals in JSON are numbers with all their digits, and texts that are JSON stand as they are.
 #[derive(Debug)]
 struct ExactDecimals;
 
 impl EncoderFactory for ExactDecimals {
     fn make_default_encoder<'a>(
         &self,
-        _field: &'a FieldRef,
+        field: &'a FieldRef,
         array: &'a dyn Array,
         _options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        if field.metadata().contains_key(IS_JSON)
+            && let Some(texts) = array.as_string_opt::<i32>()
+        {
+            return Ok(Some(NullableEncoder::new(Box::new(JsonEncoder(texts)), array.nulls().cloned())));
+        }
         let DataType::Decimal128(_, scale) = array.data_type() else { return Ok(None) };
         let encoder = DecimalEncoder { values: array.as_primitive(), scale: i32::from(*scale) };
         Ok(Some(NullableEncoder::new(Box::new(encoder), array.nulls().cloned())))
+    }
+}
+
+/// A key in a text field's metadata: its texts are JSON, and in JSON they stand as they are.
+pub const IS_JSON: &str = "json";
+
+struct JsonEncoder<'a>(&'a StringArray);
+
+impl Encoder for JsonEncoder<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.value(row).as_bytes());
     }
 }
 

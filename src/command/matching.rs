@@ -1,6 +1,7 @@
 //! `match`: events through the engine, to results and a summary.
 
 use super::Failure;
+use super::findings;
 use super::sources::{self, Named, SchemaSources};
 use crate::connector::sink::ResultWriter;
 use crate::connector::source::{EventSource, ReadBatch, Reject, reject_batch, reject_schema};
@@ -17,6 +18,7 @@ use crate::rule::Diagnostic;
 use crate::tables::Artifact;
 use crate::tables::artifact::ACTIONS;
 use crate::tables::layout::NONE;
+use crate::temporal::patterns::Counters;
 use arrow::array::{Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
@@ -40,6 +42,8 @@ pub enum Emit {
     Hits,
     /// One row a rule: how many events it matches.
     Counts,
+    /// What patterns find: one row for a match, or for each of its rows.
+    Findings,
     None,
 }
 
@@ -68,6 +72,10 @@ pub struct Options {
     pub threads: usize,
     pub batch_rows: usize,
     pub strict: bool,
+    /// Nanoseconds that events may come late; patterns wait for them.
+    pub allowed_lateness: i64,
+    /// Where events go that came later.
+    pub late: Option<String>,
 }
 
 /// What the caller is told while the command runs.
@@ -94,6 +102,9 @@ pub struct Summary {
     /// Thousandths, by outcome.
     pub outcomes: BTreeMap<String, i128>,
     pub labels: Option<Labels>,
+    /// Rows that patterns put out, and what did not go as rules and rows say.
+    pub findings: u64,
+    pub patterns: Option<Counters>,
     pub backend: Backend,
     pub reason: String,
     pub routed: Routed,
@@ -142,6 +153,7 @@ enum Engine {
 
 /// What came of one batch.
 struct Done {
+    batch: EventBatch,
     rows: usize,
     bytes_read: u64,
     rejects: Vec<Reject>,
@@ -227,6 +239,10 @@ impl Matcher {
             Engine::Reference(reference) => reference.fields(),
         };
         needed.extend([schema.id, schema.tenant, schema.label].into_iter().flatten());
+        if !self.artifact.patterns().is_empty() {
+            needed.extend(schema.time);
+            needed.extend(self.artifact.patterns().iter().flat_map(|(_, pattern)| pattern.needs()));
+        }
         needed
     }
 
@@ -241,6 +257,7 @@ impl Matcher {
         let mut summary = self.empty_summary(options);
         let mut failure: Option<Failure> = None;
         let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
+        let mut patterns = findings::Stage::new(&self.artifact, options)?;
         let wall = Instant::now();
         let mut reader = source.read(&self.needed(), options.batch_rows, options.strict);
         let mut fault = None;
@@ -263,7 +280,11 @@ impl Matcher {
             |batch| self.process(batch, options.emit, &output_schema),
             |done| {
                 let start = Instant::now();
-                let taken = summary.take(done, &mut writer, &mut rejects, progress, total);
+                let found = patterns.as_mut().map_or(Ok(0), |patterns| patterns.take(&done.batch, &self.artifact, &mut writer));
+                let taken = found.and_then(|found| {
+                    summary.findings += found;
+                    summary.take(done, &mut writer, &mut rejects, progress, total)
+                });
                 write += start.elapsed();
                 taken.map_err(|error| failure = Some(error)).is_ok()
             },
@@ -273,6 +294,11 @@ impl Matcher {
         }
         if let Some(error) = failure {
             return Err(error);
+        }
+        if let Some(patterns) = patterns {
+            let (found, counters) = patterns.finish(&self.artifact, &mut writer)?;
+            summary.findings += found;
+            summary.patterns = Some(counters);
         }
         reader.take_warnings().iter().for_each(|warning| progress.warning(warning));
         if let (Some(writer), Emit::Counts) = (&mut writer, options.emit) {
@@ -308,6 +334,8 @@ impl Matcher {
             actions: [0; ACTIONS.len()],
             outcomes: BTreeMap::new(),
             labels,
+            findings: 0,
+            patterns: None,
             backend: options.backend,
             reason: "asked for".to_owned(),
             routed: Routed::default(),
@@ -347,10 +375,11 @@ impl Matcher {
         let output = match emit {
             Emit::Decisions => Some(self.decisions_batch(batch, &decisions, output_schema)),
             Emit::Hits => Some(self.hits_batch(batch, &hits, output_schema)),
-            Emit::Counts | Emit::None => None,
+            Emit::Counts | Emit::Findings | Emit::None => None,
         };
         times.write = time();
         Done {
+            batch: batch.clone(),
             rows: batch.rows(),
             bytes_read: read.bytes_read,
             labels: self.labels(batch),
@@ -454,6 +483,7 @@ fn output_schema(artifact: &Artifact, emit: Emit) -> SchemaRef {
         }
         Emit::Hits => fields.push(text("rule")),
         Emit::Counts => fields.extend([text("rule"), Field::new("hits", DataType::UInt64, false)]),
+        Emit::Findings => return findings::schema(),
         Emit::None => {}
     }
     Arc::new(ArrowSchema::new(fields))

@@ -3,7 +3,9 @@
 pub mod bench;
 pub mod compile;
 pub mod devices;
+pub mod duration;
 pub mod explain;
+mod findings;
 pub mod inspect;
 pub mod matching;
 pub mod report;

@@ -336,6 +336,7 @@ mod gpu {
                 status: Status::Live,
                 tags: Vec::new(),
                 outcome: None,
+                clause: crate::rule::Clause::default(),
                 tests: Vec::new(),
             });
             let context = Context { schema: &schema, lists: &Lists::default(), limits: &Limits::default(), threads: 1 };

@@ -5,10 +5,12 @@
 //!
 //! * [`scalar`]: what each operation means, on single values.
 //! * [`columns`]: the same, a column at a time.
+//! * [`oracle`]: the same, a row at a time, obviously right.
 //! * [`like`], [`prepared`]: patterns, analysed once for an expression.
 
 pub mod columns;
 pub mod like;
+pub mod oracle;
 pub mod prepared;
 pub mod scalar;
 
@@ -306,42 +308,79 @@ impl Expr {
         for old in &reached {
             let index = old.index();
             let place = |id: &NodeId| reached.binary_search(id).map_or(NodeId(u32::MAX), |at| places[at]);
-            let node = match &from.nodes[index] {
-                Node::Constant(value) => Node::Constant(value.clone()),
-                Node::Field(field) => Node::Field(*field),
-                Node::Not(a) => Node::Not(place(a)),
-                Node::IsNull(a) => Node::IsNull(place(a)),
-                Node::IsTrue(a) => Node::IsTrue(place(a)),
-                Node::IsFalse(a) => Node::IsFalse(place(a)),
-                Node::Negate(a) => Node::Negate(place(a)),
-                Node::Cast(a) => Node::Cast(place(a)),
-                Node::Compare { op, left, right } => Node::Compare { op: *op, left: place(left), right: place(right) },
-                Node::NotDistinct { left, right } => Node::NotDistinct { left: place(left), right: place(right) },
-                Node::Arithmetic { op, left, right } => Node::Arithmetic { op: *op, left: place(left), right: place(right) },
-                Node::In { operand, list, has_null } => Node::In { operand: place(operand), list: Arc::clone(list), has_null: *has_null },
-                Node::Like { operand, pattern, escape, case_insensitive } => {
-                    Node::Like { operand: place(operand), pattern: place(pattern), escape: *escape, case_insensitive: *case_insensitive }
-                }
-                Node::Regex { operand, pattern, case_insensitive } => {
-                    Node::Regex { operand: place(operand), pattern: Arc::clone(pattern), case_insensitive: *case_insensitive }
-                }
-                Node::Extract { part, operand } => Node::Extract { part: *part, operand: place(operand) },
-                Node::And(args) | Node::Or(args) | Node::Case(args) | Node::Call { args, .. } => {
-                    let moved: Vec<NodeId> = from.args(*args).iter().map(place).collect();
-                    let moved = self.push_args(&moved);
-                    match &from.nodes[index] {
-                        Node::And(_) => Node::And(moved),
-                        Node::Or(_) => Node::Or(moved),
-                        Node::Case(_) => Node::Case(moved),
-                        Node::Call { function, .. } => Node::Call { function: *function, args: moved },
-                        _ => unreachable!("the outer match names the n-ary nodes"),
-                    }
-                }
-            };
+            let node = self.moved(from, &from.nodes[index], |id| place(&id));
             places.push(self.push(node, from.types[index]));
         }
         // The root, which comes after all that it stands on.
         NodeId::new(self.nodes.len() - 1)
+    }
+
+    /// `node` of `from` with its operands where `place` says, its run of operands stored here.
+    fn moved(&mut self, from: &Self, node: &Node, place: impl Fn(NodeId) -> NodeId) -> Node {
+        match node {
+            Node::Constant(value) => Node::Constant(value.clone()),
+            Node::Field(field) => Node::Field(*field),
+            Node::Not(a) => Node::Not(place(*a)),
+            Node::IsNull(a) => Node::IsNull(place(*a)),
+            Node::IsTrue(a) => Node::IsTrue(place(*a)),
+            Node::IsFalse(a) => Node::IsFalse(place(*a)),
+            Node::Negate(a) => Node::Negate(place(*a)),
+            Node::Cast(a) => Node::Cast(place(*a)),
+            Node::Compare { op, left, right } => Node::Compare { op: *op, left: place(*left), right: place(*right) },
+            Node::NotDistinct { left, right } => Node::NotDistinct { left: place(*left), right: place(*right) },
+            Node::Arithmetic { op, left, right } => Node::Arithmetic { op: *op, left: place(*left), right: place(*right) },
+            Node::In { operand, list, has_null } => Node::In { operand: place(*operand), list: Arc::clone(list), has_null: *has_null },
+            Node::Like { operand, pattern, escape, case_insensitive } => {
+                Node::Like { operand: place(*operand), pattern: place(*pattern), escape: *escape, case_insensitive: *case_insensitive }
+            }
+            Node::Regex { operand, pattern, case_insensitive } => {
+                Node::Regex { operand: place(*operand), pattern: Arc::clone(pattern), case_insensitive: *case_insensitive }
+            }
+            Node::Extract { part, operand } => Node::Extract { part: *part, operand: place(*operand) },
+            Node::And(args) | Node::Or(args) | Node::Case(args) | Node::Call { args, .. } => {
+                let moved: Vec<NodeId> = from.args(*args).iter().map(|arg| place(*arg)).collect();
+                let moved = self.push_args(&moved);
+                match node {
+                    Node::And(_) => Node::And(moved),
+                    Node::Or(_) => Node::Or(moved),
+                    Node::Case(_) => Node::Case(moved),
+                    Node::Call { function, .. } => Node::Call { function: *function, args: moved },
+                    _ => unreachable!("the outer match names the n-ary nodes"),
+                }
+            }
+        }
+    }
+
+    /// The same with each field replaced by the expression that `of` gives for it.
+    #[must_use]
+    pub fn substituted<'e>(&self, of: impl Fn(FieldId) -> &'e Self) -> Self {
+        let mut whole = Self::new();
+        let mut places: Vec<NodeId> = Vec::with_capacity(self.nodes.len());
+        for (node, ty) in self.nodes.iter().zip(&self.types) {
+            let place = match node {
+                Node::Field(field) => {
+                    let part = of(*field);
+                    whole.copy_from(part, part.root())
+                }
+                node => {
+                    let moved = whole.moved(self, node, |id| places[id.index()]);
+                    whole.push(moved, *ty)
+                }
+            };
+            places.push(place);
+        }
+        whole
+    }
+
+    /// The same with other fields.
+    #[must_use]
+    pub fn with_fields(mut self, of: impl Fn(FieldId) -> FieldId) -> Self {
+        for node in &mut self.nodes {
+            if let Node::Field(field) = node {
+                *field = of(*field);
+            }
+        }
+        self
     }
 
     /// Whether every reference holds (operands are earlier nodes, runs of operands and fields exist, n-ary nodes have the operands they need), and

@@ -8,7 +8,7 @@ use crate::expr::Expr;
 use crate::expr::columns::{Cache, Program};
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
-use crate::rule::{Action, Diagnostic, Origin, Rule, Status};
+use crate::rule::{Action, Clause, Diagnostic, Origin, Rule, Status};
 use crate::tables::Artifact;
 use crate::tables::artifact::{ArtifactError, RuleRecord, SOURCE_BLOCK};
 use crate::tables::layout::NONE;
@@ -103,6 +103,7 @@ impl Part {
             status: [Status::Live, Status::Shadow, Status::Off][usize::from(record.status)],
             tags: artifact.tags(rule).map(Arc::from).collect(),
             outcome: (record.outcome != NONE).then(|| artifact.name(record.outcome).into()),
+            clause: if artifact.pattern(rule).is_some() { Clause::MatchRecognize } else { Clause::When },
             tests: Vec::new(),
         })
     }

@@ -34,6 +34,7 @@ fn rule(id: &str, tenant: Option<&str>, when: &str) -> Rule {
         status: Status::Live,
         tags: vec!["tag".into()],
         outcome: Some("item".into()),
+        clause: crate::rule::Clause::default(),
         tests: Vec::new(),
     }
 }

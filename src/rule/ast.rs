@@ -5,6 +5,7 @@
 use super::builtin::Builtin;
 use crate::event::Type;
 use crate::expr::{ArithmeticOp, CompareOp, DatePart};
+use crate::pattern::AggregateFunction;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -129,8 +130,36 @@ pub enum Syntax<'t> {
         builtin: Builtin,
         args: AstArgs,
     },
+    /// `PREV`, `NEXT`, `FIRST`, `LAST`; `running`: what was written before it, RUNNING or FINAL.
+    Navigate {
+        way: Navigate,
+        operand: AstId,
+        offset: Option<u32>,
+        running: Option<bool>,
+    },
+    /// `CLASSIFIER()`, or of a variable.
+    Classifier(Option<Cow<'t, str>>),
+    MatchNumber,
+    /// `COUNT(*)` and `COUNT(A.*)` have no argument, but `rows`.
+    Aggregate {
+        function: AggregateFunction,
+        distinct: bool,
+        argument: Option<AstId>,
+        rows: Option<Option<Cow<'t, str>>>,
+        filter: Option<AstId>,
+        running: Option<bool>,
+    },
     /// What could not be read; the diagnostic has been given.
     Invalid,
+}
+
+/// From one row of a match to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Navigate {
+    Prev,
+    Next,
+    First,
+    Last,
 }
 
 /// A condition's syntax; the root is the last node.

@@ -69,6 +69,7 @@ impl Attributes {
             status: self.status,
             tags: self.tags,
             outcome: self.outcome,
+            clause: super::Clause::default(),
             tests: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod call;
 mod numbers;
+pub mod pattern;
 
 use super::ast::{Ast, AstArgs, AstId, Syntax, Test};
 use super::builtin::Builtin;
@@ -53,7 +54,7 @@ fn typed(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>
     let nodes = ast.nodes().len();
     // BETWEEN becomes more nodes than it is pieces of syntax; most else becomes fewer.
     let expr = Expr::with_capacity(nodes + nodes / 4);
-    let mut checker = Checker { scope, ast: &ast, report, expr, operands: Vec::with_capacity(nodes), full: false };
+    let mut checker = Checker { scope, ast: &ast, report, expr, operands: Vec::with_capacity(nodes), full: false, symbols: None };
     checker.check(condition);
     if checker.report.failed() { Err(checker.report.into_errors()) } else { Ok(checker.expr) }
 }
@@ -98,6 +99,8 @@ struct Checker<'c, 't> {
     operands: Vec<Operand>,
     /// The limit on nodes is reached.
     full: bool,
+    /// Inside of a pattern: what fields of the expression stand for.
+    symbols: Option<pattern::Symbols<'c>>,
 }
 
 impl<'c, 't> Checker<'c, 't> {
@@ -185,7 +188,10 @@ impl<'c, 't> Checker<'c, 't> {
             Operand::Constant(Value::Bool(truth)) => if *truth { "TRUE" } else { "FALSE" }.into(),
             Operand::Constant(value) => format!("a value of type {}", value.ty()),
             Operand::Node(node) => match self.expr.node(*node) {
-                Node::Field(field) => format!("`{}` ({})", shown(&self.scope.schema.field(*field).name), self.expr.ty(*node)),
+                Node::Field(_) => {
+                    let name = self.report.text().get(self.ast.span(id)).unwrap_or_default();
+                    format!("`{}` ({})", shown(name.trim_matches('"')), self.expr.ty(*node))
+                }
                 _ => format!("a value of type {}", self.expr.ty(*node)),
             },
             Operand::Invalid => "a value".into(),
@@ -242,6 +248,7 @@ impl<'c, 't> Checker<'c, 't> {
                     "write it as INTERVAL '10' MINUTE or INTERVAL '1 day 2 hours'; only units below a day can be divided",
                 )
             }
+            Syntax::Field(name) if self.symbols.is_some() => self.column(id, name),
             Syntax::Field(name) => {
                 let field = self.field(id, name)?;
                 self.operation(Node::Field(field), self.scope.schema.field(field).ty)
@@ -305,6 +312,19 @@ impl<'c, 't> Checker<'c, 't> {
                 }
                 let operand = self.place(*operand)?;
                 self.operation(Node::Extract { part: *part, operand }, Type::Int)
+            }
+            Syntax::Navigate { way, operand, offset, running } => self.navigate(id, *way, *operand, *offset, *running),
+            Syntax::Classifier(of) => self.classifier(id, of.as_deref()),
+            Syntax::MatchNumber => self.match_number(),
+            Syntax::Aggregate { function, distinct, argument, rows, filter, running } => {
+                let call = pattern::Aggregate {
+                    function: *function,
+                    distinct: *distinct,
+                    argument: *argument,
+                    filter: *filter,
+                    running: *running,
+                };
+                self.aggregate(id, call, rows.as_ref().map(Option::as_deref))
             }
             Syntax::Call { builtin, args } => match builtin {
                 Builtin::Function(function) => self.call(*function, ast.args(*args)),

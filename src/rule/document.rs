@@ -6,7 +6,7 @@ use super::suggest::closest;
 use super::table::list_entries;
 use super::template::{TYPE_NAMES, Template, parse_type, parse_value};
 use super::yaml::{self, Content, Node, Place, Report, Scalar};
-use super::{Diagnostic, Limits, Origin, Rule, RuleTest, Severity};
+use super::{Clause, Diagnostic, Limits, Origin, Rule, RuleTest, Severity};
 use crate::event::Type;
 use bytes::Bytes;
 use granit_parser::ScalarStyle;
@@ -360,16 +360,29 @@ impl<'a> Reader<'a> {
         Some((when.into(), self.report.origin(node)))
     }
 
+    fn row_pattern(&mut self, fields: &Fields<'_, 'a>) -> Option<(Arc<str>, Origin)> {
+        if fields.get("when").is_some() {
+            let hint = "a condition on single rows belongs into DEFINE";
+            self.report.error("two-conditions", fields.key_place("when"), "the rule has both `when` and `match_recognize`", hint);
+        }
+        if fields.get("tests").is_some() {
+            let hint = "a test is one event, and a pattern needs several";
+            self.report.error("not-supported-yet", fields.key_place("tests"), "tests of a `match_recognize` are not supported yet", hint);
+        }
+        let node = fields.get("match_recognize")?;
+        let text = self.text(node, "`match_recognize`")?;
+        Some((text.into(), self.report.origin(node)))
+    }
+
     fn rule(&mut self, node: &Node<'a>) {
         let found = self.report.len();
         let Some(fields) = self.fields(node, "a rule", RULE_KEYS) else { return };
         let id = self.id(&fields, "rule");
         let attributes = self.attributes(&fields, Attributes::default());
-        let condition = if fields.get("match_recognize").is_some() {
-            self.not_supported(fields.key_place("match_recognize"), "match_recognize");
-            None
-        } else {
-            self.condition(&fields, "rule")
+        let clause = if fields.get("match_recognize").is_some() { Clause::MatchRecognize } else { Clause::When };
+        let condition = match clause {
+            Clause::MatchRecognize => self.row_pattern(&fields),
+            Clause::When => self.condition(&fields, "rule"),
         };
         let tests = fields.get("tests").map_or(&[][..], |node| self.sequence(node, "`tests`"));
         let tests = tests.iter().filter_map(|node| self.test(node)).collect();
@@ -377,7 +390,7 @@ impl<'a> Reader<'a> {
         self.report.name_rule(found, &id);
         if let Some((when, origin)) = condition {
             let mut rule = attributes.rule(id, when, origin);
-            rule.tests = tests;
+            (rule.tests, rule.clause) = (tests, clause);
             self.document.rules.push(rule);
         }
     }

@@ -31,6 +31,17 @@ pub enum Kind {
     Percent,
     /// `||`
     Concat,
+    /// `|`, and what else only patterns know.
+    Bar,
+    Caret,
+    Dollar,
+    Question,
+    LeftBrace,
+    RightBrace,
+    /// `{-`
+    ExcludeOpen,
+    /// `-}`
+    ExcludeClose,
     /// `~`
     Match,
     /// `~*`
@@ -125,7 +136,14 @@ impl<'t> Lexer<'t> {
             b'.' => (Kind::Dot, 1),
             b';' => (Kind::Semicolon, 1),
             b'+' => (Kind::Plus, 1),
+            b'-' if next == b'}' => (Kind::ExcludeClose, 2),
             b'-' => (Kind::Minus, 1),
+            b'{' if next == b'-' => (Kind::ExcludeOpen, 2),
+            b'{' => (Kind::LeftBrace, 1),
+            b'}' => (Kind::RightBrace, 1),
+            b'^' => (Kind::Caret, 1),
+            b'$' => (Kind::Dollar, 1),
+            b'?' => (Kind::Question, 1),
             b'*' => (Kind::Star, 1),
             b'/' => (Kind::Slash, 1),
             b'%' => (Kind::Percent, 1),
@@ -143,6 +161,7 @@ impl<'t> Lexer<'t> {
             b'~' if next == b'*' => (Kind::MatchInsensitive, 2),
             b'~' => (Kind::Match, 1),
             b'|' if next == b'|' => (Kind::Concat, 2),
+            b'|' => (Kind::Bar, 1),
             b':' if next == b':' => (Kind::DoubleColon, 2),
             b':' if self.character(start + 1).is_some_and(starts_word) => {
                 self.position = start + 1;

@@ -4,7 +4,6 @@
 //! * [`lexer`], [`parser`], [`ast`], [`check`]: from a condition's text to a typed [`crate::expr::Expr`]; [`mod@print`]: back to canonical text.
 //! * [`lists`]: named lists of constants.
 //! * [`normal`]: to terms of thresholds; [`lint`]: what interval algebra says about them.
-//! * [`oracle`]: a condition evaluated on one row, obviously right.
 
 pub mod ast;
 pub mod attributes;
@@ -19,7 +18,6 @@ pub mod lint;
 pub mod lists;
 mod literal;
 pub mod normal;
-pub mod oracle;
 pub mod parser;
 pub mod print;
 mod report;
@@ -58,6 +56,16 @@ pub enum Status {
     Off,
 }
 
+/// What a rule's text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Clause {
+    /// A condition on one event.
+    #[default]
+    When,
+    /// The body of a MATCH_RECOGNIZE, over several.
+    MatchRecognize,
+}
+
 /// A rule as its source states it: the condition still text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -65,6 +73,7 @@ pub struct Rule {
     /// `None`: every tenant.
     pub tenant: Option<Arc<str>>,
     pub when: Arc<str>,
+    pub clause: Clause,
     /// Where `when` starts; with it every offset in the condition has a line and column.
     pub origin: Origin,
     /// Values of `:name` parameters, where the rule is an instance of a template.

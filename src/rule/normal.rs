@@ -6,10 +6,10 @@
 //!
 //! Trees do not explode: what would become more than [`super::Limits::terms`] terms stays, as a whole or in part, a residual.
 
-use super::oracle;
 use crate::event::key::{self, Key};
 use crate::event::set::{Interval, Intervals, Place, Set};
 use crate::event::{Schema, Type, Value};
+use crate::expr::oracle;
 use crate::expr::{CompareOp, Expr, Node, scalar};
 use crate::id::NodeId;
 use std::cmp::Ordering;

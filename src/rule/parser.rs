@@ -4,6 +4,7 @@
 //! Chains of AND and OR are read in a loop and become one node each, however long they are.
 
 mod call;
+pub(super) mod pattern;
 
 use super::ast::{Ast, AstId, Syntax, Test};
 use super::builtin::{self, Builtin};
@@ -129,6 +130,8 @@ struct Parser<'t, 'r> {
     /// Operands of the chains and lists being read, the innermost last.
     stack: Vec<AstId>,
     depth: usize,
+    /// Inside of MATCH_RECOGNIZE, where functions may look at several rows.
+    in_pattern: bool,
     limits: &'r Limits,
     report: &'r mut Report<'t>,
 }
@@ -151,6 +154,7 @@ pub(super) fn parse<'t>(text: &'t str, limits: &Limits, report: &mut Report<'t>)
         ast: Ast::for_text(text.len().min(1 << 16)),
         stack: Vec::with_capacity(8),
         depth: 0,
+        in_pattern: false,
         limits,
         report,
     };
@@ -579,8 +583,24 @@ impl<'t> Parser<'t, '_> {
             }
             _ => return Err(self.unexpected("a value, a field or a condition")),
         }
+        if let Some(running) = self.semantics() {
+            let name = self.slice(self.token);
+            if self.peek().kind != Kind::LeftParen {
+                return Err(self.unexpected("a function after RUNNING or FINAL"));
+            }
+            return match self.row_function(name, Some(running))? {
+                Some(parsed) => Ok(parsed),
+                None => Err(self.unexpected("FIRST, LAST or an aggregate after RUNNING or FINAL")),
+            };
+        }
         let next = self.peek();
         match next.kind {
+            Kind::LeftParen if self.in_pattern => {
+                return match self.row_function(word, None)? {
+                    Some(parsed) => Ok(parsed),
+                    None => self.call(word),
+                };
+            }
             Kind::LeftParen => return self.call(word),
             Kind::Text => {
                 let text = self.slice(next);

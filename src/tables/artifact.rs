@@ -19,18 +19,23 @@ use crate::event::key::KeyKind;
 use crate::event::{Field, Schema, Type};
 use crate::expr::Expr;
 use crate::id::{FieldId, RuleId};
+use crate::pattern::Pattern;
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The first bytes of every artifact. Like PNG's, they show a transfer that mangled line ends or the high bit.
 const MAGIC: [u8; 8] = *b"\x89DCEP\r\n\x1a";
 
 /// The version of the format; it changes with every change that an older reader would misread.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
+
+/// The oldest version that is read: it has the sections up to [`Section::Bitmaps`].
+const FORMAT_VERSION_MIN: u32 = 2;
 
 /// Codes in a row of events are a multiple of this: one 512-bit register.
 const CODES_ALIGNMENT: usize = 16;
@@ -114,6 +119,8 @@ sections! {
     BitmapTiles = 27,
     BitmapColumns = 28,
     Bitmaps = 29,
+    /// Pairs of a rule and its [`Pattern`], ascending by rule, as postcard; nothing where there are none.
+    Patterns = 30,
 }
 
 /// Rules in one block of sources.
@@ -303,6 +310,18 @@ impl<'a> ArtifactWriter<'a> {
     }
 }
 
+/// The patterns in their section.
+fn patterns(bytes: &[u8], fields: &[Field]) -> Result<Vec<(RuleId, Arc<Pattern>)>, ArtifactError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found: Vec<(u32, Pattern)> = postcard::from_bytes(bytes).map_err(|error| corrupt(format!("patterns: {error}")))?;
+    match found.iter().find(|(_, pattern)| !pattern.is_well_formed(fields)) {
+        Some((rule, _)) => Err(corrupt(format!("the pattern of rule {rule}"))),
+        None => Ok(found.into_iter().map(|(rule, pattern)| (RuleId(rule), Arc::new(pattern))).collect()),
+    }
+}
+
 fn content_hash(version: u32, table: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&version.to_le_bytes());
@@ -317,6 +336,7 @@ pub struct Artifact {
     content_hash: [u8; 32],
     manifest: Manifest,
     schema: Schema,
+    patterns: Vec<(RuleId, Arc<Pattern>)>,
 }
 
 impl fmt::Debug for Artifact {
@@ -368,7 +388,7 @@ impl Artifact {
             return Err(ArtifactError::Truncated { expected: size_of::<Header>() as u64, found });
         };
         let header: Header = bytemuck::pod_read_unaligned(header);
-        if header.version != FORMAT_VERSION {
+        if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&header.version) {
             return Err(ArtifactError::Version(header.version));
         }
         if header.reserved != 0 {
@@ -380,8 +400,9 @@ impl Artifact {
             }
             return Err(corrupt("bytes follow its end"));
         }
-        let table_end = size_of::<Header>() + Section::ALL.len() * size_of::<SectionEntry>();
-        if header.sections as usize != Section::ALL.len() || bytes.len() < table_end {
+        let sections = if header.version == FORMAT_VERSION { Section::ALL.len() } else { Section::Bitmaps as usize };
+        let table_end = size_of::<Header>() + sections * size_of::<SectionEntry>();
+        if header.sections as usize != sections || bytes.len() < table_end {
             return Err(corrupt("section table"));
         }
         let table = &bytes[size_of::<Header>()..table_end];
@@ -404,11 +425,14 @@ impl Artifact {
                 return Err(corrupt(format!("checksum of section {section:?}")));
             }
         }
+        // Sections that came later are empty in older files.
+        ranges.resize(Section::ALL.len(), 0..0);
         let manifest: Manifest = postcard::from_bytes(&bytes[ranges[0].clone()]).map_err(|error| corrupt(format!("manifest: {error}")))?;
         let mut schema = Schema::new(manifest.fields.clone()).map_err(|name| corrupt(format!("manifest: field {name} twice")))?;
         (schema.id, schema.tenant, schema.time) = (manifest.id, manifest.tenant, manifest.time);
         (schema.key, schema.label) = (manifest.key, manifest.label);
-        let artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema };
+        let patterns = patterns(&bytes[ranges[Section::Patterns as usize - 1].clone()], &manifest.fields)?;
+        let artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema, patterns };
         artifact.check()?;
         Ok(artifact)
     }
@@ -484,6 +508,9 @@ impl Artifact {
             ensure(within(tail.first_set, tail.sets, tables.set_tests.len()), "lists of a term")?;
             ensure(tail.residual == NONE || (tail.residual as usize) < residuals, "residual of a term")?;
         }
+        let order = self.patterns.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let known = self.patterns.last().is_none_or(|(rule, _)| rule.index() < self.rules().len());
+        ensure(order && known, "the rule of a pattern")?;
         for test in tables.set_tests {
             let known = test.intervals == 1 || within(test.first, test.intervals, tables.intervals.len());
             ensure((test.column as usize) < columns && known, "a list")?;
@@ -777,6 +804,18 @@ impl Artifact {
 
     fn residual_count(&self) -> usize {
         self.section::<u64>(Section::ResidualOffsets).len().saturating_sub(1)
+    }
+
+    /// The rules that are patterns, ascending. They have no terms.
+    #[must_use]
+    pub fn patterns(&self) -> &[(RuleId, Arc<Pattern>)] {
+        &self.patterns
+    }
+
+    /// The pattern that a rule is, if it is one.
+    #[must_use]
+    pub fn pattern(&self, rule: RuleId) -> Option<&Arc<Pattern>> {
+        self.patterns.binary_search_by_key(&rule, |(rule, _)| *rule).ok().map(|at| &self.patterns[at].1)
     }
 
     /// The residual conditions, in order.

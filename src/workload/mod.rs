@@ -233,6 +233,7 @@ pub fn rule(id: String, tenant: Option<Arc<str>>, when: String, score: i64) -> R
         status: Status::Live,
         tags: Vec::new(),
         outcome: None,
+        clause: crate::rule::Clause::default(),
         tests: Vec::new(),
     }
 }

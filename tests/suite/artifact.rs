@@ -287,6 +287,7 @@ mod kept {
             status: Status::Live,
             tags: vec!["kept".into()],
             outcome: None,
+            clause: dynamic_cep::rule::Clause::default(),
             tests: Vec::new(),
         };
         KEPT_RULES.iter().map(rule).collect()

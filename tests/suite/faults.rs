@@ -99,6 +99,7 @@ fn rule(nth: usize, when: String) -> Rule {
         status: if nth % 7 == 6 { Status::Shadow } else { Status::Live },
         tags: Vec::new(),
         outcome: None,
+        clause: dynamic_cep::rule::Clause::default(),
         tests: Vec::new(),
     }
 }

@@ -60,6 +60,7 @@ fn rule(random: &mut Random, schema: &Schema, number: usize, when: String) -> Ru
         status: *random.pick(&statuses),
         tags: Vec::new(),
         outcome: None,
+        clause: dynamic_cep::rule::Clause::default(),
         tests: Vec::new(),
     }
 }

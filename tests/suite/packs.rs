@@ -36,6 +36,8 @@ fn matched(pack: &str) -> Summary {
         threads: 2,
         batch_rows: 8192,
         strict: true,
+        allowed_lateness: 0,
+        late: None,
     };
     matching::run(&options, &mut Silent).unwrap_or_else(|failure| panic!("{pack}: {failure:?}"))
 }

@@ -4,8 +4,8 @@ use super::column::{Column, build};
 use super::*;
 use crate::event::batch::value_at;
 use crate::event::{Field, TimeUnit};
+use crate::expr::oracle::Oracle;
 use crate::expr::{ArithmeticOp, CompareOp, DatePart, Function};
-use crate::rule::oracle::Oracle;
 
 /// SplitMix64.
 struct Random(u64);

@@ -3,8 +3,8 @@
 use super::*;
 use crate::event::Field;
 use crate::event::set::Set;
+use crate::expr::oracle::Oracle;
 use crate::rule::lists::Lists;
-use crate::rule::oracle::Oracle;
 use crate::rule::{Limits, Origin, check};
 
 /// Fields are columns, and so, if wanted, is every other expression that is not a condition.

@@ -23,6 +23,7 @@ fn sections() -> Vec<Vec<u8>> {
         status: Status::Live,
         tags: Vec::new(),
         outcome: None,
+        clause: crate::rule::Clause::default(),
         tests: Vec::new(),
     });
     let (lists, limits) = (Lists::new(), Limits { terms: 1, ..Limits::default() });
@@ -122,6 +123,7 @@ fn bitmaps_that_lead_elsewhere_are_refused() {
         status: Status::Live,
         tags: Vec::new(),
         outcome: None,
+        clause: crate::rule::Clause::default(),
         tests: Vec::new(),
     });
     let (lists, limits) = (Lists::new(), Limits::default());

@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use dynamic_cep::rule::oracle::Oracle;
+use dynamic_cep::expr::oracle::Oracle;
 use dynamic_cep::rule::{Limits, Origin, check, print};
 use dynamic_cep::tables::Artifact;
 use dynamic_cep_fuzz::{LIMITS, LISTS, SCHEMA, batch, compiled, hits, rule};

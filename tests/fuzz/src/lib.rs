@@ -58,6 +58,7 @@ pub fn rule(id: &str, when: &str) -> Rule {
         status: Status::Live,
         tags: Vec::new(),
         outcome: None,
+        clause: dynamic_cep::rule::Clause::default(),
         tests: Vec::new(),
     }
 }

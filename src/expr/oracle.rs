@@ -1,9 +1,9 @@
 //! A condition evaluated on one row, obviously right: the `reference` back end, the judge of the other back ends, and `explain`.
 
+use super::like::LikePattern;
+use super::prepared::{Pattern, Prepared};
+use super::{Args, Expr, Node, scalar};
 use crate::event::Value;
-use crate::expr::like::LikePattern;
-use crate::expr::prepared::{Pattern, Prepared};
-use crate::expr::{Args, Expr, Node, scalar};
 use crate::id::{FieldId, NodeId};
 use std::borrow::Cow;
 

@@ -1,0 +1,170 @@
+//! Patterns over the events of `match`: they see them one after the other, in the order of the input.
+
+use super::Failure;
+use super::matching::{Emit, Options};
+use crate::codec::write::IS_JSON;
+use crate::connector::sink::ResultWriter;
+use crate::decide;
+use crate::event::EventBatch;
+use crate::tables::Artifact;
+use crate::tables::layout::NONE;
+use crate::temporal::finding::json;
+use crate::temporal::patterns::{Counters, Found, PatternRule, Patterns};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Findings that are written at a time.
+const FINDINGS: usize = 8192;
+
+/// The columns of findings: `partition` and `measures` are JSON objects.
+pub(super) fn schema() -> SchemaRef {
+    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+    let json = |name: &str| text(name, false).with_metadata(HashMap::from([(IS_JSON.to_owned(), "object".to_owned())]));
+    let number = |name: &str, nullable| Field::new(name, DataType::UInt64, nullable);
+    Arc::new(ArrowSchema::new(vec![
+        text("rule", false),
+        text("tenant", true),
+        json("partition"),
+        number("match_number", true),
+        number("row", false),
+        text("classifier", true),
+        number("first_row", true),
+        number("last_row", true),
+        json("measures"),
+    ]))
+}
+
+/// The patterns of a run.
+pub(super) struct Stage {
+    patterns: Patterns,
+    late: Option<ResultWriter>,
+    schema: SchemaRef,
+    emit: bool,
+}
+
+impl Stage {
+    /// `None`: the rules have no pattern.
+    pub fn new(artifact: &Artifact, options: &Options) -> Result<Option<Self>, Failure> {
+        let rules: Vec<PatternRule> = artifact
+            .patterns()
+            .iter()
+            .filter(|(rule, _)| artifact.rule(*rule).status != OFF)
+            .map(|(rule, pattern)| {
+                let tenant = artifact.rule(*rule).tenant;
+                let tenant = (tenant != NONE).then(|| artifact.manifest().tenants[tenant as usize].as_str().into());
+                PatternRule { rule: *rule, tenant, pattern: Arc::clone(pattern) }
+            })
+            .collect();
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        let patterns = Patterns::new(artifact.schema().clone(), rules, i128::from(options.allowed_lateness));
+        let late = match &options.late {
+            Some(name) => Some(ResultWriter::create(name, &late_schema(artifact))?),
+            None => None,
+        };
+        Ok(Some(Self { patterns, late, schema: schema(), emit: options.emit == Emit::Findings }))
+    }
+
+    /// Takes a batch; how many findings it brought.
+    pub fn take(&mut self, batch: &EventBatch, artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<u64, Failure> {
+        let (mut found, mut late) = (Vec::new(), Vec::new());
+        self.patterns.take(batch, &mut found, &mut late);
+        if let Some(writer) = &mut self.late
+            && !late.is_empty()
+        {
+            let rows: arrow::array::UInt32Array = late.iter().map(|row| *row as u32).collect();
+            let schema = artifact.schema();
+            let mut columns: Vec<ArrayRef> =
+                vec![Arc::new(UInt64Array::from_iter_values((0..batch.rows()).map(|row| batch.row_number(row))))];
+            for (field, to) in (0..schema.fields().len()).zip(late_schema(artifact).fields().iter().skip(1)) {
+                let column = batch.column_or_null(schema, crate::id::FieldId::new(field));
+                columns.push(arrow::compute::cast(&column, to.data_type()).map_err(|error| error.to_string())?);
+            }
+            let all = RecordBatch::try_new(late_schema(artifact), columns).map_err(|error| error.to_string())?;
+            writer.write(&take_record_batch(&all, &rows).map_err(|error| error.to_string())?)?;
+        }
+        self.write(&found, artifact, writer)
+    }
+
+    /// Settles what is left.
+    pub fn finish(mut self, artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<(u64, Counters), Failure> {
+        let mut found = Vec::new();
+        self.patterns.finish(&mut found);
+        let count = self.write(&found, artifact, writer)?;
+        if let Some(late) = self.late {
+            late.finish()?;
+        }
+        Ok((count, self.patterns.counters))
+    }
+
+    fn write(&self, found: &[Found], artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<u64, Failure> {
+        if let (true, Some(writer)) = (self.emit, writer) {
+            for found in found.chunks(FINDINGS) {
+                writer.write(&batch(found, artifact, &self.schema)?)?;
+            }
+        }
+        Ok(found.len() as u64)
+    }
+}
+
+/// The status of rules that do nothing.
+const OFF: u8 = decide::SHADOW + 1;
+
+fn late_schema(artifact: &Artifact) -> SchemaRef {
+    let mut fields = vec![Field::new("row", DataType::UInt64, false)];
+    fields.extend(artifact.schema().fields().iter().map(|field| {
+        let ty = match crate::event::batch::canonical_type(field.ty) {
+            DataType::Dictionary(_, values) => *values,
+            other => other,
+        };
+        Field::new(&field.name, ty, true)
+    }));
+    Arc::new(ArrowSchema::new(fields))
+}
+
+fn batch(found: &[Found], artifact: &Artifact, schema: &SchemaRef) -> Result<RecordBatch, String> {
+    let fields = artifact.schema().fields();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    columns.push(Arc::new(StringArray::from_iter_values(found.iter().map(|found| artifact.rule_name(found.rule)))));
+    let tenant = |found: &Found| {
+        let tenant = artifact.rule(found.rule).tenant;
+        (tenant != NONE).then(|| artifact.manifest().tenants[tenant as usize].as_str())
+    };
+    columns.push(Arc::new(found.iter().map(tenant).collect::<StringArray>()));
+    let object = |entries: Vec<(&str, serde_json::Value)>| {
+        // In the order of the clause; a JSON object of serde_json would sort them.
+        let entries: Vec<String> = entries.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(*name))).collect();
+        format!("{{{}}}", entries.join(","))
+    };
+    let partitions = found.iter().map(|found| {
+        let by = artifact.pattern(found.rule).map_or(&[][..], |pattern| &pattern.partition_by);
+        object(by.iter().zip(&*found.partition).map(|(field, value)| (&*fields[field.index()].name, json(value))).collect())
+    });
+    columns.push(Arc::new(StringArray::from_iter_values(partitions)));
+    columns.push(Arc::new(found.iter().map(|found| found.finding.match_number).collect::<UInt64Array>()));
+    columns.push(Arc::new(UInt64Array::from_iter_values(found.iter().map(|found| found.finding.row))));
+    let classifier = |found: &Found| {
+        let label = found.finding.label?;
+        Some(artifact.pattern(found.rule)?.labels[usize::from(label)].to_string())
+    };
+    columns.push(Arc::new(found.iter().map(classifier).collect::<StringArray>()));
+    columns.push(Arc::new(found.iter().map(|found| found.finding.rows.map(|rows| rows.0)).collect::<UInt64Array>()));
+    columns.push(Arc::new(found.iter().map(|found| found.finding.rows.map(|rows| rows.1)).collect::<UInt64Array>()));
+    let measures = found.iter().map(|found| {
+        let measures = artifact.pattern(found.rule).map_or(&[][..], |pattern| &pattern.measures);
+        let entries = measures.iter().zip(&found.finding.measures).map(|(measure, value)| {
+            let value = match value {
+                crate::event::Value::Text(text) if measure.json => serde_json::from_str(text).unwrap_or(serde_json::Value::Null),
+                value => json(value),
+            };
+            (&*measure.name, value)
+        });
+        object(entries.collect())
+    });
+    columns.push(Arc::new(StringArray::from_iter_values(measures)));
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
+}

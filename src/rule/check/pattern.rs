@@ -1,0 +1,610 @@
+//! MATCH_RECOGNIZE: from its syntax to a typed [`Pattern`].
+//!
+//! Inside of it an expression may look at several rows. Its fields are *symbols*: a column of some variables' rows, or what a function like `LAST` makes of
+//! one. What is below such a function becomes an expression over one row; what is above it, one over the functions' results.
+
+use super::{AstId, Checker, Operand, Scope};
+use crate::event::{Type, Value};
+use crate::expr::{Expr, Node};
+use crate::id::FieldId;
+use crate::pattern::{AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, Pattern, Skip, Step};
+use crate::rule::ast::Navigate;
+use crate::rule::diagnostic::{Diagnostic, Origin};
+use crate::rule::parser::pattern::{self as syntax, Clause, Item, Name, SkipTo, Term, folded};
+use crate::rule::parser::shown;
+use crate::rule::report::Report;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Steps of an automaton at most.
+const STEPS_MAX: usize = 10_000;
+
+/// Elements of a PERMUTE at most: they are tried in every order.
+const PERMUTED_MAX: usize = 6;
+
+/// What a field of an expression in the clause stands for.
+#[derive(Clone, Debug, PartialEq)]
+enum Symbol {
+    /// A value of one row of these variables, as a field of expressions over one row.
+    Row {
+        labels: Labels,
+        field: FieldId,
+    },
+    Leaf(Leaf),
+}
+
+/// What expressions in the clause may refer to.
+pub(super) struct Symbols<'c> {
+    /// The variables of the pattern, then the subsets.
+    names: &'c [(Arc<str>, Labels)],
+    /// In DEFINE: the condition's variable. It sees the match so far only.
+    defines: bool,
+    found: Vec<Symbol>,
+}
+
+/// A call of an aggregate.
+pub(super) struct Aggregate {
+    pub function: AggregateFunction,
+    pub distinct: bool,
+    pub argument: Option<AstId>,
+    pub filter: Option<AstId>,
+    pub running: Option<bool>,
+}
+
+/// The typed form of the body of a MATCH_RECOGNIZE, which stands at `origin`.
+///
+/// # Errors
+/// Its first syntax error, or all errors of names and types.
+pub fn pattern(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>) -> Result<Pattern, Vec<Diagnostic>> {
+    let mut report = Report::new(text, origin, rule);
+    let Some((clause, ast)) = syntax::parse(text, scope.limits, &mut report) else { return Err(report.into_errors()) };
+    let mut names: Vec<(Arc<str>, Labels)> = Vec::new();
+    let mut terms = vec![&clause.pattern];
+    let mut labels: Vec<Arc<str>> = Vec::new();
+    // In the order of the text.
+    while let Some(term) = terms.pop() {
+        match term {
+            Term::Row(name) if !labels.iter().any(|label| **label == *name.name) => labels.push((&*name.name).into()),
+            Term::Sequence(inner) | Term::Either(inner) | Term::Permute(inner) => terms.extend(inner.iter().rev()),
+            Term::Excluded(inner) | Term::Repeated { term: inner, .. } => terms.push(inner),
+            _ => {}
+        }
+    }
+    if labels.len() > usize::from(Label::MAX) {
+        report.error("limit", clause.pattern_span.clone(), "the pattern has too many variables");
+        return Err(report.into_errors());
+    }
+    names.extend(labels.iter().zip(0..).map(|(name, label)| (Arc::clone(name), Labels::Of(vec![label]))));
+    for (name, members) in &clause.subsets {
+        if names.iter().any(|(known, _)| **known == *name.name) {
+            report.error("duplicate-variable", name.span.clone(), format!("there is a variable `{}` already", shown(&name.name)));
+            continue;
+        }
+        let mut of = Vec::new();
+        for member in members {
+            match labels.iter().position(|label| **label == *member.name) {
+                Some(label) => of.push(label as Label),
+                None => unknown_variable(&mut report, member, &labels),
+            }
+        }
+        of.sort_unstable();
+        of.dedup();
+        names.push(((&*name.name).into(), Labels::Of(of)));
+    }
+    let symbols = Symbols { names: &names, defines: false, found: Vec::new() };
+    let operands = Vec::with_capacity(ast.nodes().len());
+    let mut checker = Checker { scope, ast: &ast, report, expr: Expr::new(), operands, full: false, symbols: Some(symbols) };
+    let found = checker.clause(&clause, labels);
+    match found {
+        Some(pattern) if !checker.report.failed() => Ok(pattern),
+        _ => Err(checker.report.into_errors()),
+    }
+}
+
+fn unknown_variable(report: &mut Report<'_>, name: &Name<'_>, labels: &[Arc<str>]) {
+    let error = report.error("unknown-variable", name.span.clone(), format!("the pattern has no variable `{}`", shown(&name.name)));
+    if let Some(near) = super::suggest::closest(&name.name, labels.iter().map(|label| &**label)) {
+        error.hint(format!("did you mean `{near}`?"));
+    }
+}
+
+impl Checker<'_, '_> {
+    fn clause(&mut self, clause: &Clause<'_>, labels: Vec<Arc<str>>) -> Option<Pattern> {
+        let fields = self.scope.schema.fields().len() as u32;
+        let partition_by: Vec<Option<FieldId>> = clause.partition_by.iter().map(|name| self.named_field(name)).collect();
+        let order_by: Vec<Option<OrderKey>> = clause
+            .order_by
+            .iter()
+            .map(|item| {
+                let field = self.named_field(&item.field)?;
+                // As in SQL's default: NULL is above every value.
+                let nulls_first = item.nulls_first.unwrap_or(item.descending);
+                Some(OrderKey { field, descending: item.descending, nulls_first })
+            })
+            .collect();
+        let mut measures: Vec<Measure> = Vec::new();
+        for Item { name, root } in &clause.measures {
+            if measures.iter().any(|measure| *measure.name == *name.name) {
+                self.report.error("duplicate-measure", name.span.clone(), format!("there are two measures `{}`", shown(&name.name)));
+            }
+            if let Some(formula) = self.formula(*root, false) {
+                let json = matches!(formula.leaves.as_slice(), [Leaf::Aggregate { function: AggregateFunction::Array, .. }])
+                    && matches!(formula.expr.nodes(), [Node::Field(_)]);
+                measures.push(Measure { name: (&*name.name).into(), formula, json });
+            }
+        }
+        let within = clause.within.map(|root| self.interval(root));
+        if let (Some(_), Some(root)) = (within, clause.within) {
+            let first = order_by.first().copied().flatten();
+            let by_time = first
+                .is_some_and(|key| !key.descending && matches!(self.scope.schema.field(key.field).ty, Type::Timestamp(_) | Type::Date));
+            if !by_time {
+                self.error("within-without-time", root, "WITHIN is about time, and the rows are not in its order")
+                    .hint("begin ORDER BY with a timestamp or date, ascending");
+            }
+        }
+        let mut defines: Vec<Define> = vec![Define::Always; labels.len()];
+        let mut defined: Vec<&str> = Vec::new();
+        for Item { name, root } in &clause.defines {
+            let formula = self.formula(*root, true);
+            let Some(label) = labels.iter().position(|label| **label == *name.name) else {
+                unknown_variable(&mut self.report, name, &labels);
+                continue;
+            };
+            if defined.contains(&&*name.name) {
+                self.report.error("duplicate-variable", name.span.clone(), format!("`{}` is defined twice", shown(&name.name)));
+            }
+            defined.push(&name.name);
+            if let Some(formula) = formula {
+                defines[label] = define(formula, label as Label, fields);
+            }
+        }
+        let skip = match &clause.skip {
+            SkipTo::PastLastRow => Some(Skip::PastLastRow),
+            SkipTo::NextRow => Some(Skip::ToNextRow),
+            SkipTo::First(name) => self.variables(name).map(Skip::ToFirst),
+            SkipTo::Last(name) => self.variables(name).map(Skip::ToLast),
+        };
+        let (mut steps, mut excludes) = (Vec::new(), false);
+        let mut compiler = Automaton { labels: &labels, steps: &mut steps, excludes: &mut excludes, excluded: false };
+        if let Err(why) = compiler.term(&clause.pattern) {
+            self.report.error("limit", clause.pattern_span.clone(), why);
+            return None;
+        }
+        steps.push(Step::Accept);
+        if excludes && matches!(clause.output, Output::AllRows { unmatched: true, .. }) {
+            let primary = "a pattern with {- … -} cannot put out unmatched rows";
+            self.report.error("unsupported", clause.pattern_span.clone(), primary).hint("leave out WITH UNMATCHED ROWS, or the exclusion");
+        }
+        Some(Pattern {
+            partition_by: partition_by.into_iter().collect::<Option<_>>()?,
+            order_by: order_by.into_iter().collect::<Option<_>>()?,
+            measures,
+            output: clause.output,
+            skip: skip?,
+            within: match within {
+                Some(within) => Some(within?),
+                None => None,
+            },
+            labels,
+            defines,
+            steps,
+            fields,
+        })
+    }
+
+    fn named_field(&mut self, name: &Name<'_>) -> Option<FieldId> {
+        let schema = self.scope.schema;
+        let found = schema.find(&name.name).or_else(|| {
+            let mut alike = (0..).zip(schema.fields()).filter(|(_, field)| field.name.eq_ignore_ascii_case(&name.name));
+            alike.next().filter(|_| alike.next().is_none()).map(|(index, _)| FieldId(index))
+        });
+        if found.is_none() {
+            let error = self.report.error("unknown-field", name.span.clone(), format!("unknown field `{}`", shown(&name.name)));
+            if let Some(near) = super::suggest::closest(&name.name, schema.fields().iter().map(|field| field.name.as_str())) {
+                error.hint(format!("did you mean `{near}`?"));
+            }
+        }
+        found
+    }
+
+    fn variables(&mut self, name: &Name<'_>) -> Option<Labels> {
+        let names = self.symbols.as_ref()?.names;
+        if let Some((_, labels)) = names.iter().find(|(known, _)| **known == *name.name) {
+            return Some(labels.clone());
+        }
+        let all: Vec<Arc<str>> = names.iter().map(|(name, _)| Arc::clone(name)).collect();
+        unknown_variable(&mut self.report, name, &all);
+        None
+    }
+
+    /// Checks the nodes up to `root`, which come after those of the expression before it. The operand that they become.
+    fn checked(&mut self, root: AstId, defines: bool) -> Option<Operand> {
+        self.expr = Expr::new();
+        if let Some(symbols) = &mut self.symbols {
+            symbols.found.clear();
+            symbols.defines = defines;
+        }
+        let first = self.operands.len();
+        for id in self.ast.ids().skip(first).take(root.index() + 1 - first) {
+            let operand = self.operand(id).unwrap_or(Operand::Invalid);
+            self.operands.push(operand);
+            if self.full {
+                let primary = format!("an expression has more than {} operations and constants", self.scope.limits.nodes);
+                self.report.error("limit", 0..0, primary);
+                return None;
+            }
+        }
+        if defines {
+            self.boolean("the definition of a variable", root)?;
+        }
+        Some(self.operands[root.index()].clone())
+    }
+
+    fn interval(&mut self, root: AstId) -> Option<i64> {
+        match self.checked(root, false)? {
+            Operand::Constant(Value::Interval { months: 0, days, nanoseconds }) => {
+                let length = i64::from(days).checked_mul(86_400_000_000_000).and_then(|days| days.checked_add(nanoseconds));
+                if let Some(length) = length.filter(|length| *length > 0) {
+                    return Some(length);
+                }
+                self.error("invalid-literal", root, "WITHIN needs an interval above zero, of at most 292 years");
+            }
+            Operand::Invalid => {}
+            _ => {
+                self.error("type-mismatch", root, "WITHIN needs an interval of days or less")
+                    .hint("write it as WITHIN INTERVAL '10' MINUTE; a month has no fixed length");
+            }
+        }
+        None
+    }
+
+    fn formula(&mut self, root: AstId, defines: bool) -> Option<Formula> {
+        let operand = self.checked(root, defines)?;
+        let root = match operand {
+            Operand::Invalid => return None,
+            Operand::Constant(value) => {
+                let ty = value.ty();
+                self.push(Node::Constant(value), ty)
+            }
+            Operand::Node(node) => node,
+        };
+        let mut expr = Expr::new();
+        expr.copy_from(&self.expr, root);
+        let used = expr.fields();
+        let found = &self.symbols.as_ref()?.found;
+        // A bare column is that of the last row so far.
+        let leaves = used.iter().map(|field| match &found[field.index()] {
+            Symbol::Leaf(leaf) => leaf.clone(),
+            Symbol::Row { labels, field } => {
+                let navigation = Navigation { labels: labels.clone(), last: true, skip: 0, offset: 0, running: true };
+                Leaf::Value { navigation, expr: row_field(self.scope, *field) }
+            }
+        });
+        let leaves = leaves.collect();
+        let expr = expr.with_fields(|field| FieldId::new(used.binary_search(&field).unwrap_or(0)));
+        Some(Formula { expr, leaves })
+    }
+
+    fn symbol(&mut self, symbol: Symbol, ty: Type) -> Option<Operand> {
+        let found = &mut self.symbols.as_mut()?.found;
+        let at = found.iter().position(|known| *known == symbol).unwrap_or_else(|| {
+            found.push(symbol);
+            found.len() - 1
+        });
+        self.operation(Node::Field(FieldId::new(at)), ty)
+    }
+
+    /// `name`, or `VARIABLE.name`.
+    pub(super) fn column(&mut self, id: AstId, name: &str) -> Option<Operand> {
+        let (labels, name) = match name.split_once('.') {
+            Some((variable, rest)) if self.scope.schema.find(name).is_none() => {
+                let quoted = self.report.text().as_bytes().get(self.ast.span(id).start) == Some(&b'"');
+                let variable = folded(Cow::Borrowed(variable), quoted);
+                match self.symbols.as_ref()?.names.iter().find(|(known, _)| **known == *variable) {
+                    Some((_, labels)) => (labels.clone(), rest),
+                    None => (Labels::All, name),
+                }
+            }
+            _ => (Labels::All, name),
+        };
+        let field = self.field(id, name)?;
+        self.symbol(Symbol::Row { labels, field }, self.scope.schema.field(field).ty)
+    }
+
+    pub(super) fn classifier(&mut self, id: AstId, of: Option<&str>) -> Option<Operand> {
+        let labels = match of {
+            None => Labels::All,
+            Some(name) => self.variables(&Name { name: name.into(), span: self.ast.span(id) })?,
+        };
+        let field = FieldId::new(self.scope.schema.fields().len());
+        self.symbol(Symbol::Row { labels, field }, Type::Text)
+    }
+
+    pub(super) fn match_number(&mut self) -> Option<Operand> {
+        self.symbol(Symbol::Leaf(Leaf::MatchNumber), Type::Int)
+    }
+
+    /// The expression at `id` over one row, and the variables whose rows are meant.
+    fn over_row(&mut self, id: AstId) -> Option<(Expr, Labels)> {
+        let node = match &self.operands[id.index()] {
+            Operand::Invalid => return None,
+            Operand::Constant(value) => {
+                let mut expr = Expr::new();
+                expr.push(Node::Constant(value.clone()), value.ty());
+                return Some((expr, Labels::All));
+            }
+            Operand::Node(node) => *node,
+        };
+        let mut expr = Expr::new();
+        expr.copy_from(&self.expr, node);
+        let found = &self.symbols.as_ref()?.found;
+        let mut labels: Option<Labels> = None;
+        let match_number = FieldId::new(self.scope.schema.fields().len() + 1);
+        for field in expr.fields() {
+            match &found[field.index()] {
+                Symbol::Leaf(Leaf::MatchNumber) => {}
+                Symbol::Leaf(_) => {
+                    self.error("nested-navigation", id, "this function already looks at other rows")
+                        .hint("PREV and NEXT may be around FIRST and LAST, and nothing else around any of them");
+                    return None;
+                }
+                Symbol::Row { labels: of, .. } => match &labels {
+                    Some(known) if known != of => {
+                        self.error("mixed-variables", id, "all columns here must be of the same variable");
+                        return None;
+                    }
+                    _ => labels = Some(of.clone()),
+                },
+            }
+        }
+        let expr = expr.with_fields(|field| match &found[field.index()] {
+            Symbol::Row { field, .. } => *field,
+            Symbol::Leaf(_) => match_number,
+        });
+        Some((expr, labels.unwrap_or(Labels::All)))
+    }
+
+    fn running(&mut self, id: AstId, running: Option<bool>) -> Option<bool> {
+        if running == Some(false) && self.symbols.as_ref()?.defines {
+            self.error("final-in-define", id, "FINAL is not possible in DEFINE: the match is not complete there");
+            return None;
+        }
+        Some(running.unwrap_or(true))
+    }
+
+    pub(super) fn navigate(
+        &mut self,
+        id: AstId,
+        way: Navigate,
+        operand: AstId,
+        offset: Option<u32>,
+        running: Option<bool>,
+    ) -> Option<Operand> {
+        let ty = self.ty(operand)?;
+        let physical = matches!(way, Navigate::Prev | Navigate::Next);
+        if physical && running.is_some() {
+            self.error("running-prev", id, "RUNNING and FINAL belong to FIRST and LAST").hint("PREV(RUNNING LAST(x))");
+            return None;
+        }
+        let running = self.running(id, running)?;
+        let offset = i64::from(offset.unwrap_or(u32::from(physical)));
+        let signed = if way == Navigate::Prev { -offset } else { offset };
+        if physical
+            && let Operand::Node(node) = &self.operands[operand.index()]
+            && let Node::Field(field) = self.expr.node(*node)
+            && let Symbol::Leaf(Leaf::Value { navigation, expr }) = &self.symbols.as_ref()?.found[field.index()]
+            && navigation.offset == 0
+        {
+            let navigation = Navigation { offset: signed, ..navigation.clone() };
+            let leaf = Leaf::Value { navigation, expr: expr.clone() };
+            return self.symbol(Symbol::Leaf(leaf), ty);
+        }
+        if matches!(self.operands[operand.index()], Operand::Constant(_)) {
+            self.error("no-column", operand, "this names no column");
+            return None;
+        }
+        let (expr, labels) = self.over_row(operand)?;
+        let (last, skip, offset) = match way {
+            Navigate::First => (false, offset as u32, 0),
+            Navigate::Last => (true, offset as u32, 0),
+            Navigate::Prev | Navigate::Next => (true, 0, signed),
+        };
+        let leaf = Leaf::Value { navigation: Navigation { labels, last, skip, offset, running }, expr };
+        self.symbol(Symbol::Leaf(leaf), ty)
+    }
+
+    pub(super) fn aggregate(&mut self, id: AstId, call: Aggregate, rows: Option<Option<&str>>) -> Option<Operand> {
+        use AggregateFunction as F;
+        let running = self.running(id, call.running)?;
+        let mut labels = Labels::All;
+        let (mut argument, mut ty) = (None, Type::Int);
+        match (call.argument, rows) {
+            (Some(operand), _) => {
+                ty = self.ty(operand)?;
+                let (expr, of) = self.over_row(operand)?;
+                (argument, labels) = (Some(expr), of);
+            }
+            (None, Some(Some(variable))) => labels = self.variables(&Name { name: variable.into(), span: self.ast.span(id) })?,
+            (None, _) => {}
+        }
+        let mut filter = None;
+        if let Some(condition) = call.filter {
+            self.boolean("the condition of FILTER", condition)?;
+            let (expr, of) = self.over_row(condition)?;
+            if of != labels && of != Labels::All && labels != Labels::All {
+                self.error("mixed-variables", condition, "the filter must be about the same variable's rows");
+                return None;
+            }
+            if labels == Labels::All {
+                labels = of;
+            }
+            filter = Some(expr);
+        }
+        let result = match call.function {
+            F::Count => Type::Int,
+            F::Minimum | F::Maximum => ty,
+            F::Array => Type::Text,
+            F::Sum | F::Average | F::Deviation if !(ty.is_numeric() || ty == Type::Null) => {
+                let found = self.describe(call.argument?);
+                self.error("type-mismatch", id, format!("this aggregate needs numbers, found {found}"));
+                return None;
+            }
+            F::Sum => ty,
+            F::Average | F::Deviation => Type::Float,
+        };
+        let leaf = Leaf::Aggregate { function: call.function, distinct: call.distinct, labels, running, argument, filter };
+        self.symbol(Symbol::Leaf(leaf), result)
+    }
+}
+
+/// A field of one row; behind the schema's own come the name of its variable and the number of the match.
+fn row_field(scope: &Scope<'_>, field: FieldId) -> Expr {
+    let ty = scope.schema.fields().get(field.index()).map_or(Type::Text, |field| field.ty);
+    let mut expr = Expr::new();
+    expr.push(Node::Field(field), ty);
+    expr
+}
+
+/// What makes a row one of `label`: a condition on the row alone, if that is all it asks for.
+fn define(formula: Formula, label: Label, fields: u32) -> Define {
+    let rows: Option<Vec<&Expr>> = formula
+        .leaves
+        .iter()
+        .map(|leaf| match leaf {
+            // The row under test is the last one of its variable.
+            Leaf::Value { navigation, expr }
+                if navigation.last && navigation.skip == 0 && navigation.offset == 0 && navigation.labels.contain(label) =>
+            {
+                expr.fields().iter().all(|field| field.0 < fields).then_some(expr)
+            }
+            _ => None,
+        })
+        .collect();
+    match rows {
+        Some(rows) => {
+            let expr = formula.expr.substituted(|field| rows[field.index()]);
+            let always = matches!(expr.nodes(), [Node::Constant(Value::Bool(true))]);
+            if always { Define::Always } else { Define::Row(expr) }
+        }
+        None => Define::Match(formula),
+    }
+}
+
+/// Builds the steps of a pattern.
+struct Automaton<'a> {
+    labels: &'a [Arc<str>],
+    steps: &'a mut Vec<Step>,
+    excludes: &'a mut bool,
+    excluded: bool,
+}
+
+impl Automaton<'_> {
+    fn push(&mut self, step: Step) -> Result<usize, String> {
+        if self.steps.len() >= STEPS_MAX {
+            return Err(format!("the pattern has more than {STEPS_MAX} steps, with each repetition written out"));
+        }
+        self.steps.push(step);
+        Ok(self.steps.len() - 1)
+    }
+
+    fn here(&self) -> u32 {
+        self.steps.len() as u32
+    }
+
+    /// A split whose ways are not known yet.
+    fn split(&mut self) -> Result<usize, String> {
+        self.push(Step::Split { first: 0, second: 0 })
+    }
+
+    /// The split at `at`: into what follows it, or to `other`; which of them is preferred.
+    fn decide(&mut self, at: usize, other: u32, into: bool) {
+        let follows = at as u32 + 1;
+        let (first, second) = if into { (follows, other) } else { (other, follows) };
+        self.steps[at] = Step::Split { first, second };
+    }
+
+    fn term(&mut self, term: &Term<'_>) -> Result<(), String> {
+        match term {
+            Term::Empty => {}
+            Term::Start => drop(self.push(Step::Start)?),
+            Term::End => drop(self.push(Step::End)?),
+            Term::Row(name) => {
+                let label = self.labels.iter().position(|label| **label == *name.name).unwrap_or(0) as Label;
+                self.push(Step::Take { label, excluded: self.excluded })?;
+            }
+            Term::Sequence(terms) => terms.iter().try_for_each(|term| self.term(term))?,
+            Term::Either(terms) => {
+                let mut ends = Vec::new();
+                for (at, term) in terms.iter().enumerate() {
+                    if at + 1 == terms.len() {
+                        self.term(term)?;
+                        break;
+                    }
+                    let split = self.split()?;
+                    self.term(term)?;
+                    ends.push(self.push(Step::Jump(0))?);
+                    let next = self.here();
+                    self.decide(split, next, true);
+                }
+                let end = self.here();
+                ends.into_iter().for_each(|at| self.steps[at] = Step::Jump(end));
+            }
+            Term::Permute(terms) => {
+                if terms.len() > PERMUTED_MAX {
+                    return Err(format!("PERMUTE of more than {PERMUTED_MAX} elements is tried in too many orders"));
+                }
+                let orders = permutations(terms.len());
+                let orders = orders.iter().map(|order| Term::Sequence(order.iter().map(|at| terms[*at].clone()).collect()));
+                self.term(&Term::Either(orders.collect()))?;
+            }
+            Term::Excluded(term) => {
+                *self.excludes = true;
+                let outer = std::mem::replace(&mut self.excluded, true);
+                self.term(term)?;
+                self.excluded = outer;
+            }
+            Term::Repeated { term, least, most, greedy } => {
+                if most.is_some_and(|most| most < *least) || *most == Some(0) {
+                    return Err("a quantifier's upper bound must be at least 1 and not below the lower one".to_owned());
+                }
+                for _ in 0..*least {
+                    self.term(term)?;
+                }
+                match most {
+                    Some(most) => {
+                        let mut splits = Vec::new();
+                        for _ in *least..*most {
+                            splits.push(self.split()?);
+                            self.term(term)?;
+                        }
+                        let end = self.here();
+                        splits.into_iter().for_each(|at| self.decide(at, end, *greedy));
+                    }
+                    None => {
+                        let split = self.split()?;
+                        self.term(term)?;
+                        self.push(Step::Jump(split as u32))?;
+                        let end = self.here();
+                        self.decide(split, end, *greedy);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every order of `count` elements, in the order of their numbers.
+fn permutations(count: usize) -> Vec<Vec<usize>> {
+    let mut orders = vec![Vec::new()];
+    for _ in 0..count {
+        orders = orders
+            .iter()
+            .flat_map(|order: &Vec<usize>| {
+                (0..count).filter(|at| !order.contains(at)).map(|at| order.iter().copied().chain([at]).collect()).collect::<Vec<_>>()
+            })
+            .collect();
+    }
+    orders
+}
