@@ -98,6 +98,9 @@ pub struct Measure {
     pub json: bool,
 }
 
+/// Repetitions of what may match no row that a pattern has at most.
+pub const REPETITIONS_MAX: u8 = 128;
+
 /// One step of the automaton. Of two ways the first is preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
@@ -111,6 +114,13 @@ pub enum Step {
         second: u32,
     },
     Jump(u32),
+    /// A repetition of what may match no row begins: so many of them a pattern may have.
+    Enter(u8),
+    /// It ends, and goes on at `to`, unless it took no row: then there is no way here, and repeating for ever is none.
+    Again {
+        repetition: u8,
+        to: u32,
+    },
     /// `^`
     Start,
     /// `$`
@@ -181,7 +191,7 @@ impl Pattern {
     pub fn is_unbounded(&self, schema: &Schema) -> bool {
         let streams = self.order_by.first().is_some_and(|key| Some(key.field) == schema.time);
         let repeats = |(at, step): (usize, &Step)| match step {
-            Step::Jump(to) => (*to as usize) <= at,
+            Step::Jump(to) | Step::Again { to, .. } => (*to as usize) <= at,
             Step::Split { first, second } => (*first).min(*second) as usize <= at,
             _ => false,
         };
@@ -196,6 +206,8 @@ impl Pattern {
             Step::Take { label, .. } => usize::from(*label) < labels,
             Step::Split { first, second } => (*first as usize) < self.steps.len() && (*second as usize) < self.steps.len(),
             Step::Jump(to) => (*to as usize) < self.steps.len(),
+            Step::Again { repetition, to } => (*to as usize) < self.steps.len() && *repetition < REPETITIONS_MAX,
+            Step::Enter(repetition) => *repetition < REPETITIONS_MAX,
             Step::Start | Step::End | Step::Accept => true,
         };
         let mut row = schema.to_vec();

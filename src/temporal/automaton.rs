@@ -122,6 +122,14 @@ pub struct Search {
     visits: u64,
 }
 
+/// Where ways have been since the last row: step, what is remembered, and the repetitions that have taken no row yet.
+#[derive(Default)]
+struct Visited {
+    steps: HashSet<(u32, u32, u128)>,
+    /// The steps that take a row, where the last does not matter.
+    takes: HashSet<(u32, u32)>,
+}
+
 /// What the surroundings of a step tell.
 struct Place<'a> {
     machine: &'a Machine,
@@ -136,7 +144,7 @@ impl Search {
         let mut search =
             Self { start, position: start, ways: Vec::new(), taken: Vec::new(), memories: HashMap::new(), found: None, visits: 0 };
         let place = Place { machine, rows, ended };
-        let mut visited = HashSet::new();
+        let mut visited = Visited::default();
         let mut next = Vec::new();
         search.follow(&place, Way { step: 0, taken: NOTHING, memory: NOTHING }, &mut visited, &mut next);
         search.ways = next;
@@ -169,7 +177,7 @@ impl Search {
         // Conditions on the row alone are tested once for all ways.
         let mut alone: Vec<Option<bool>> = vec![None; machine.tests.len()];
         let ways = std::mem::take(&mut self.ways);
-        let (mut next, mut visited) = (Vec::with_capacity(ways.len()), HashSet::new());
+        let (mut next, mut visited) = (Vec::with_capacity(ways.len()), Visited::default());
         for way in ways {
             self.visits += 1;
             let Step::Take { label, excluded } = machine.pattern.steps[way.step as usize] else { continue };
@@ -206,20 +214,25 @@ impl Search {
     }
 
     /// Follows a way to the steps where it waits for the next row. Whether it is complete.
-    fn follow(&mut self, place: &Place, way: Way, visited: &mut HashSet<(u32, u32)>, next: &mut Vec<Way>) -> bool {
-        let mut open = vec![way.step];
-        while let Some(step) = open.pop() {
+    fn follow(&mut self, place: &Place, way: Way, visited: &mut Visited, next: &mut Vec<Way>) -> bool {
+        // With each step the repetitions that have taken no row yet, as bits.
+        let mut open = vec![(way.step, 0_u128)];
+        while let Some((step, empty)) = open.pop() {
             self.visits += 1;
-            if !visited.insert((step, way.memory)) {
+            if !visited.steps.insert((step, way.memory, empty)) {
                 continue;
             }
             match place.machine.pattern.steps[step as usize] {
-                Step::Take { .. } => next.push(Way { step, ..way }),
-                Step::Split { first, second } => open.extend([second, first]),
-                Step::Jump(to) => open.push(to),
-                Step::Start if self.position == 0 => open.push(step + 1),
-                Step::End if place.ended && self.position == place.rows.end() => open.push(step + 1),
-                Step::Start | Step::End => {}
+                // Once taken, it does not matter what took no row before.
+                Step::Take { .. } if visited.takes.insert((step, way.memory)) => next.push(Way { step, ..way }),
+                Step::Take { .. } => {}
+                Step::Split { first, second } => open.extend([(second, empty), (first, empty)]),
+                Step::Jump(to) => open.push((to, empty)),
+                Step::Enter(repetition) => open.push((step + 1, empty | 1 << repetition)),
+                Step::Again { repetition, to } if empty >> repetition & 1 == 0 => open.push((to, empty)),
+                Step::Start if self.position == 0 => open.push((step + 1, empty)),
+                Step::End if place.ended && self.position == place.rows.end() => open.push((step + 1, empty)),
+                Step::Start | Step::End | Step::Again { .. } => {}
                 Step::Accept => {
                     self.found = Some(way.taken);
                     return true;

@@ -16,6 +16,8 @@ pub mod evaluate;
 pub mod finding;
 pub mod partition;
 pub mod patterns;
+#[cfg(test)]
+mod tests;
 
 use crate::event::Value;
 use std::collections::VecDeque;

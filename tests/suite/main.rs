@@ -10,6 +10,7 @@ mod forge;
 mod generate;
 mod live;
 mod packs;
+mod patterns;
 mod properties;
 mod random;
 mod reference_docs;

@@ -7,7 +7,9 @@ use super::{AstId, Checker, Operand, Scope};
 use crate::event::{Type, Value};
 use crate::expr::{Expr, Node};
 use crate::id::FieldId;
-use crate::pattern::{AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, Pattern, Skip, Step};
+use crate::pattern::{
+    AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, Pattern, REPETITIONS_MAX, Skip, Step,
+};
 use crate::rule::ast::Navigate;
 use crate::rule::diagnostic::{Diagnostic, Origin};
 use crate::rule::parser::pattern::{self as syntax, Clause, Item, Name, SkipTo, Term, folded};
@@ -166,7 +168,7 @@ impl Checker<'_, '_> {
             SkipTo::Last(name) => self.variables(name).map(Skip::ToLast),
         };
         let (mut steps, mut excludes) = (Vec::new(), false);
-        let mut compiler = Automaton { labels: &labels, steps: &mut steps, excludes: &mut excludes, excluded: false };
+        let mut compiler = Automaton { labels: &labels, steps: &mut steps, excludes: &mut excludes, excluded: false, repetitions: 0 };
         if let Err(why) = compiler.term(&clause.pattern) {
             self.report.error("limit", clause.pattern_span.clone(), why);
             return None;
@@ -497,6 +499,19 @@ struct Automaton<'a> {
     steps: &'a mut Vec<Step>,
     excludes: &'a mut bool,
     excluded: bool,
+    repetitions: u8,
+}
+
+/// Whether a term may match no row.
+fn may_be_empty(term: &Term<'_>) -> bool {
+    match term {
+        Term::Row(_) => false,
+        Term::Empty | Term::Start | Term::End => true,
+        Term::Sequence(terms) | Term::Permute(terms) => terms.iter().all(may_be_empty),
+        Term::Either(terms) => terms.iter().any(may_be_empty),
+        Term::Excluded(inner) => may_be_empty(inner),
+        Term::Repeated { term, least, .. } => *least == 0 || may_be_empty(term),
+    }
 }
 
 impl Automaton<'_> {
@@ -583,8 +598,19 @@ impl Automaton<'_> {
                     }
                     None => {
                         let split = self.split()?;
-                        self.term(term)?;
-                        self.push(Step::Jump(split as u32))?;
+                        if may_be_empty(term) {
+                            let repetition = self.repetitions;
+                            if repetition == REPETITIONS_MAX {
+                                return Err(format!("the pattern has more than {REPETITIONS_MAX} repetitions of what may match no row"));
+                            }
+                            self.repetitions += 1;
+                            self.push(Step::Enter(repetition))?;
+                            self.term(term)?;
+                            self.push(Step::Again { repetition, to: split as u32 })?;
+                        } else {
+                            self.term(term)?;
+                            self.push(Step::Jump(split as u32))?;
+                        }
                         let end = self.here();
                         self.decide(split, end, *greedy);
                     }

@@ -283,11 +283,12 @@ error[unknown-key]: unknown key `whem` in a rule
 ",
         ),
         (
-            "rules:\n  - id: a\n    match_recognize: |\n      PATTERN (a)\n",
-            "error[not-supported-yet]: match_recognize is not supported yet
+            "rules:\n  - id: a\n    when: b > 1\n    match_recognize: |\n      PATTERN (a)\n",
+            "error[two-conditions]: the rule has both `when` and `match_recognize`
   --> pack/f.yaml:3:5 (rule a)
-   |     match_recognize: |
-   |     ^^^^^^^^^^^^^^^
+   |     when: b > 1
+   |     ^^^^
+  hint: a condition on single rows belongs into DEFINE
 ",
         ),
         (

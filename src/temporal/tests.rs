@@ -1,0 +1,396 @@
+//! Random patterns over random rows: the automaton against a matcher that tries every way in the order of preference, by the definition of the standard.
+
+use super::Row;
+use super::automaton::Machine;
+use super::finding::Finding;
+use super::partition::{Partition, Troubles};
+use crate::event::{Field, Schema, TimeUnit, Type, Value};
+use crate::id::FieldId;
+use crate::pattern::Step;
+use crate::rule::check::{Scope, pattern::pattern};
+use crate::rule::lists::Lists;
+use crate::rule::{Limits, Origin};
+use std::sync::Arc;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+/// A pattern as it is drawn.
+#[derive(Clone, Debug)]
+enum Term {
+    Row(usize),
+    Start,
+    End,
+    Sequence(Vec<Term>),
+    Either(Vec<Term>),
+    Repeated(Box<Term>, usize, Option<usize>, bool),
+    Excluded(Box<Term>),
+}
+
+const NAMES: [&str; 4] = ["A", "B", "C", "D"];
+
+/// A row of the partition: seconds, and a value that may be NULL.
+type Plain = (i64, Option<i64>);
+
+/// A condition as text, and as what it means: the rows, the first row of the match, and the variables so far with that of the row under test.
+type Condition = (&'static str, fn(&[Plain], usize, &[usize]) -> bool);
+
+fn last_of(rows: &[Plain], start: usize, labels: &[usize], label: usize, skip: usize) -> Option<i64> {
+    let found = labels.iter().enumerate().rev().filter(|(_, of)| **of == label).nth(skip)?.0;
+    rows[start + found].1
+}
+
+fn current(rows: &[Plain], start: usize, labels: &[usize]) -> Option<i64> {
+    rows[start + labels.len() - 1].1
+}
+
+fn less(a: Option<i64>, b: Option<i64>) -> bool {
+    a.zip(b).is_some_and(|(a, b)| a < b)
+}
+
+/// For each variable the conditions that it may have.
+const CONDITIONS: [&[Condition]; 4] = [
+    &[
+        ("TRUE", |_, _, _| true),
+        ("v > 2", |rows, start, labels| less(Some(2), current(rows, start, labels))),
+        ("A.v > LAST(A.v, 1) OR LAST(A.v, 1) IS NULL", |rows, start, labels| {
+            let before = last_of(rows, start, labels, 0, 1);
+            less(before, current(rows, start, labels)) || before.is_none()
+        }),
+    ],
+    &[
+        ("v < PREV(v)", |rows, start, labels| {
+            let at = start + labels.len() - 1;
+            at > 0 && less(rows[at].1, rows[at - 1].1)
+        }),
+        ("B.v < 4", |rows, start, labels| less(current(rows, start, labels), Some(4))),
+        ("B.v > LAST(A.v)", |rows, start, labels| less(last_of(rows, start, labels, 0, 0), current(rows, start, labels))),
+    ],
+    &[
+        ("COUNT(A.*) < 3", |_, _, labels| labels.iter().filter(|label| **label == 0).count() < 3),
+        ("C.v <= FIRST(v)", |rows, start, labels| rows[start].1.zip(current(rows, start, labels)).is_some_and(|(first, now)| now <= first)),
+        ("SUM(C.v) < 9", |rows, start, labels| {
+            let of: Vec<i64> =
+                labels.iter().enumerate().filter(|(_, label)| **label == 2).filter_map(|(at, _)| rows[start + at].1).collect();
+            !of.is_empty() && of.iter().sum::<i64>() < 9
+        }),
+    ],
+    &[
+        ("v IS NULL", |rows, start, labels| current(rows, start, labels).is_none()),
+        ("NEXT(v) > v", |rows, start, labels| {
+            let at = start + labels.len() - 1;
+            rows.get(at + 1).is_some_and(|next| less(rows[at].1, next.1))
+        }),
+        ("CLASSIFIER() = 'D' AND PREV(CLASSIFIER(), 1) = 'A'", |_, _, labels| labels.len() > 1 && labels[labels.len() - 2] == 0),
+    ],
+];
+
+fn drawn(random: &mut Random, depth: usize) -> Term {
+    let inner = |random: &mut Random| drawn(random, depth + 1);
+    let choice = if depth >= 3 { random.below(4) } else { random.below(11) };
+    match choice {
+        0..=3 => Term::Row(random.below(4) as usize),
+        4..=6 => Term::Sequence((0..2 + random.below(2)).map(|_| inner(random)).collect()),
+        7 => Term::Either((0..2 + random.below(2)).map(|_| inner(random)).collect()),
+        8 | 9 => {
+            let least = random.below(3) as usize;
+            let most = (random.below(2) == 0).then(|| least.max(1) + random.below(2) as usize);
+            Term::Repeated(Box::new(inner(random)), least, most, random.below(3) > 0)
+        }
+        _ => match random.below(6) {
+            0 => Term::Start,
+            1 => Term::End,
+            _ => Term::Excluded(Box::new(inner(random))),
+        },
+    }
+}
+
+fn text(term: &Term) -> String {
+    let all = |terms: &[Term], between: &str| terms.iter().map(text).collect::<Vec<_>>().join(between);
+    match term {
+        Term::Row(label) => NAMES[*label].to_owned(),
+        Term::Start => "^".to_owned(),
+        Term::End => "$".to_owned(),
+        Term::Sequence(terms) => format!("({})", all(terms, " ")),
+        Term::Either(terms) => format!("({})", all(terms, " | ")),
+        Term::Excluded(inner) => format!("{{- {} -}}", text(inner)),
+        Term::Repeated(inner, least, most, greedy) => {
+            let most = most.map_or(String::new(), |most| most.to_string());
+            format!("({}){{{least},{most}}}{}", text(inner), if *greedy { "" } else { "?" })
+        }
+    }
+}
+
+/// Tries every way; fails beyond a number of tries.
+struct Backtracking<'a> {
+    rows: &'a [Plain],
+    conditions: [Condition; 4],
+    start: usize,
+    within: Option<i64>,
+    tries: usize,
+}
+
+type Then<'t> = &'t mut dyn FnMut(&mut Backtracking<'_>, &mut Vec<(usize, bool)>) -> bool;
+
+impl Backtracking<'_> {
+    /// Whether `term` and then `then` match after what is taken. What is taken is left as the match has it.
+    fn matches(&mut self, term: &Term, excluded: bool, taken: &mut Vec<(usize, bool)>, then: Then<'_>) -> bool {
+        self.tries += 1;
+        if self.tries > 20_000 {
+            return false;
+        }
+        let at = self.start + taken.len();
+        match term {
+            Term::Start => at == 0 && then(self, taken),
+            Term::End => at == self.rows.len() && then(self, taken),
+            Term::Row(label) => {
+                let in_time = |rows: &[Plain]| self.within.is_none_or(|within| rows[at].0 - rows[self.start].0 < within);
+                if at >= self.rows.len() || !in_time(self.rows) {
+                    return false;
+                }
+                taken.push((*label, excluded));
+                let labels: Vec<usize> = taken.iter().map(|(label, _)| *label).collect();
+                if (self.conditions[*label].1)(self.rows, self.start, &labels) && then(self, taken) {
+                    return true;
+                }
+                taken.pop();
+                false
+            }
+            Term::Sequence(terms) => match terms.split_first() {
+                None => then(self, taken),
+                Some((first, rest)) => {
+                    let rest = Term::Sequence(rest.to_vec());
+                    self.matches(first, excluded, taken, &mut |this, taken| this.matches(&rest, excluded, taken, then))
+                }
+            },
+            Term::Either(terms) => terms.iter().any(|term| self.matches(term, excluded, taken, then)),
+            Term::Excluded(inner) => self.matches(inner, true, taken, then),
+            Term::Repeated(inner, least, most, greedy) => {
+                let length = taken.len();
+                let again = |this: &mut Backtracking<'_>, taken: &mut Vec<(usize, bool)>, then: Then<'_>| {
+                    if *most == Some(0) {
+                        return false;
+                    }
+                    let rest = Term::Repeated(inner.clone(), least.saturating_sub(1), most.map(|most| most - 1), *greedy);
+                    this.matches(inner, excluded, taken, &mut |this, taken| {
+                        // A repetition without bounds that takes no row is none: the way on is without it.
+                        (taken.len() > length || *least > 0 || most.is_some()) && this.matches(&rest, excluded, taken, then)
+                    })
+                };
+                if *least > 0 {
+                    return again(self, taken, then);
+                }
+                if *greedy { again(self, taken, then) || then(self, taken) } else { then(self, taken) || again(self, taken, then) }
+            }
+        }
+    }
+}
+
+/// The matches by the definition: start, and each row's variable and whether it is excluded. `None`: it takes too long.
+fn expected(
+    term: &Term,
+    conditions: [Condition; 4],
+    rows: &[Plain],
+    within: Option<i64>,
+    skip: &str,
+) -> Option<Vec<(usize, Vec<(usize, bool)>)>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    while start < rows.len() {
+        let mut search = Backtracking { rows, conditions, start, within, tries: 0 };
+        let mut taken = Vec::new();
+        let matched = search.matches(term, false, &mut taken, &mut |_, _| true);
+        if search.tries > 20_000 {
+            return None;
+        }
+        let mut next = start + 1;
+        if matched {
+            let of_a = |last: bool| {
+                let mut of = taken.iter().enumerate().filter(|(_, (label, _))| *label == 0).map(|(at, _)| start + at);
+                if last { of.next_back() } else { of.next() }
+            };
+            match skip {
+                "PAST LAST ROW" => next = next.max(start + taken.len()),
+                "TO FIRST A" => next = next.max(of_a(false).unwrap_or(0)),
+                "TO LAST A" => next = next.max(of_a(true).unwrap_or(0)),
+                _ => {}
+            }
+            found.push((start, taken));
+        }
+        start = next;
+    }
+    Some(found)
+}
+
+struct Case {
+    text: String,
+    machine: Machine,
+    rows: Vec<Row>,
+    expected: Vec<(usize, Vec<(usize, bool)>)>,
+}
+
+fn case(seed: u64) -> Option<Case> {
+    let random = &mut Random(seed);
+    let term = drawn(random, 0);
+    let conditions: [Condition; 4] = std::array::from_fn(|label| {
+        let of = CONDITIONS[label];
+        of[random.below(of.len() as u64) as usize]
+    });
+    let skip = ["PAST LAST ROW", "TO NEXT ROW", "TO FIRST A", "TO LAST A"][random.below(4) as usize];
+    let within = (random.below(2) == 0).then(|| 2 + random.below(12) as i64);
+    let mut time = 0;
+    let rows: Vec<Plain> = (0..1 + random.below(14))
+        .map(|_| {
+            time += random.below(3) as i64;
+            (time, (random.below(8) > 0).then(|| random.below(6) as i64))
+        })
+        .collect();
+    let pattern_text = text(&term);
+    let skip = if pattern_text.contains('A') { skip } else { "TO NEXT ROW" };
+    let defines: Vec<String> = NAMES
+        .iter()
+        .zip(conditions)
+        .filter(|(name, _)| pattern_text.contains(**name))
+        .map(|(name, condition)| format!("{name} AS {}", condition.0))
+        .collect();
+    if defines.is_empty() || !pattern_text.contains('A') && defines.iter().any(|define| define.contains("A.")) {
+        return None;
+    }
+    let within_text = within.map_or(String::new(), |within| format!(" WITHIN INTERVAL '{within}' SECOND"));
+    let text = format!(
+        "ORDER BY t MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
+        defines.join(", ")
+    );
+    let expected = expected(&term, conditions, &rows, within, skip)?;
+    let machine = machine(&text)?;
+    let places: Vec<FieldId> = machine.places.needed().to_vec();
+    let rows = rows.iter().zip(0..).map(|((time, value), number)| {
+        let value_of = |field: &FieldId| match field.0 {
+            0 => Value::Timestamp { ticks: *time, unit: TimeUnit::Second },
+            _ => value.map_or(Value::Null, Value::Int),
+        };
+        Row { number, time: Some(i128::from(*time) * 1_000_000_000), values: places.iter().map(value_of).collect() }
+    });
+    Some(Case { text, machine, rows: rows.collect(), expected })
+}
+
+fn machine(text: &str) -> Option<Machine> {
+    let fields = vec![Field { name: "t".to_owned(), ty: Type::Timestamp(TimeUnit::Second) }, Field { name: "v".to_owned(), ty: Type::Int }];
+    let schema = Schema::new(fields).unwrap();
+    let (lists, limits) = (Lists::default(), Limits::default());
+    let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits };
+    match pattern(text, &Origin::default(), None, &scope) {
+        Ok(pattern) => Some(Machine::new(Arc::new(pattern))),
+        Err(diagnostics) => panic!("{text}: {}", diagnostics[0]),
+    }
+}
+
+/// What the automaton finds when the rows come in pieces of `piece`.
+fn found(machine: &Machine, rows: &[Row], piece: usize) -> Vec<Finding> {
+    let (mut partition, mut found, mut troubles) = (Partition::default(), Vec::new(), Troubles::default());
+    for rows in rows.chunks(piece) {
+        rows.iter().for_each(|row| partition.push(row.clone()));
+        partition.run(machine, false, rows.last().and_then(|row| row.time), &mut found, &mut troubles);
+    }
+    partition.run(machine, true, None, &mut found, &mut troubles);
+    assert_eq!(troubles.given_up, 0);
+    found
+}
+
+/// The findings that matches give with `ALL ROWS PER MATCH`: match, row, variable.
+fn rows_of(matches: &[(usize, Vec<(usize, bool)>)], machine: &Machine) -> Vec<(u64, u64, Option<String>)> {
+    let mut rows = Vec::new();
+    for (number, (start, taken)) in (1..).zip(matches) {
+        if taken.is_empty() {
+            rows.push((number, *start as u64, None));
+        }
+        for (at, (label, excluded)) in taken.iter().enumerate() {
+            if !excluded {
+                rows.push((number, (start + at) as u64, Some(NAMES[*label].to_owned())));
+            }
+        }
+    }
+    let _ = machine;
+    rows
+}
+
+fn told(findings: &[Finding], machine: &Machine) -> Vec<(u64, u64, Option<String>)> {
+    let name = |label: u16| machine.pattern.labels[usize::from(label)].to_string();
+    findings.iter().map(|finding| (finding.match_number.unwrap_or(0), finding.row, finding.label.map(name))).collect()
+}
+
+/// Cases whose answer is known, so many of them.
+fn cases(count: usize) -> impl Iterator<Item = Case> {
+    let seed = std::env::var("DYNAMIC_CEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
+    (0..).filter_map(move |nth: u64| case(seed.wrapping_mul(1_000_003).wrapping_add(nth))).take(count)
+}
+
+#[test]
+fn the_automaton_finds_what_the_definition_says() {
+    let (mut matches, mut rows) = (0, 0);
+    for case in cases(4000) {
+        let expected = rows_of(&case.expected, &case.machine);
+        for piece in [usize::MAX, 1, 2, 7] {
+            let findings = found(&case.machine, &case.rows, piece.min(case.rows.len()));
+            let values: Vec<Option<i64>> = case
+                .rows
+                .iter()
+                .map(|row| row.values.iter().find_map(|value| if let Value::Int(v) = value { Some(*v) } else { None }))
+                .collect();
+            assert_eq!(told(&findings, &case.machine), expected, "pieces of {piece}: {}, over {values:?}", case.text);
+        }
+        matches += case.expected.len();
+        rows += expected.len();
+    }
+    assert!(matches > 4000 && rows > 4000, "{matches} matches of {rows} rows");
+}
+
+#[test]
+fn an_automaton_with_a_fault_is_caught() {
+    // Every split prefers the other way.
+    let differs = |change: fn(&mut Step)| {
+        cases(300).any(|mut case| {
+            let mut pattern = (*case.machine.pattern).clone();
+            pattern.steps.iter_mut().for_each(change);
+            case.machine = Machine::new(Arc::new(pattern));
+            told(&found(&case.machine, &case.rows, usize::MAX.min(case.rows.len())), &case.machine)
+                != rows_of(&case.expected, &case.machine)
+        })
+    };
+    assert!(!differs(|_| {}));
+    assert!(differs(|step| {
+        if let Step::Split { first, second } = step {
+            std::mem::swap(first, second);
+        }
+    }));
+    assert!(differs(|step| {
+        if let Step::Take { excluded, .. } = step {
+            *excluded = false;
+        }
+    }));
+    assert!(differs(|step| {
+        if *step == Step::Start {
+            *step = Step::End;
+        }
+    }));
+}
+
+#[test]
+fn nested_repetitions_do_not_explode() {
+    let machine = machine("ORDER BY t PATTERN (((A+)+)+ B) DEFINE A AS v = 1, B AS v = 2").unwrap();
+    let row = |number: u64, value: i64| Row { number, time: Some(i128::from(number)), values: vec![Value::Null, Value::Int(value)].into() };
+    let rows: Vec<Row> = (0..2000).map(|number| row(number, 1)).chain([row(2000, 2)]).collect();
+    let findings = found(&machine, &rows, rows.len());
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].rows, Some((0, 2000)));
+}

@@ -1,0 +1,234 @@
+//! MATCH_RECOGNIZE as users meet it: statements of other engines' test suites with their answers, and the edges of time.
+
+use super::support::project;
+use serde_json::{Map, Value, json};
+use std::process::Command;
+
+/// A rule over some rows, through the program.
+struct Run {
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    fn new(schema: &str, clause: &str, rows: &[Value]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).expect("a file");
+        write("schema.yaml", schema.to_owned());
+        write("rules.json", json!({"schema": "schema.yaml", "rules": [{"id": "r", "match_recognize": clause}]}).to_string());
+        write("events.ndjson", rows.iter().map(|row| format!("{row}\n")).collect());
+        Self { folder }
+    }
+
+    fn ended(&self, more: &[&str]) -> (bool, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_dynamic-cep"))
+            .args(["match", "rules.json", "--events", "events.ndjson", "--emit", "findings"])
+            .args(more)
+            .current_dir(self.folder.path())
+            .output()
+            .expect("the program runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+
+    fn findings(&self, more: &[&str]) -> Vec<Value> {
+        let (success, out, err) = self.ended(more);
+        assert!(success, "{err}");
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+fn schema(columns: &[Value], types: &[Value]) -> String {
+    let ty = |ty: &str| match ty {
+        "integer" | "bigint" | "int" => "int64".to_owned(),
+        "varchar" | "string" => "utf8".to_owned(),
+        "double" => "float64".to_owned(),
+        "boolean" => "bool".to_owned(),
+        "timestamp" => "timestamp(ms)".to_owned(),
+        other => other.to_owned(),
+    };
+    let fields: Vec<String> =
+        columns.iter().zip(types).map(|(name, of)| format!("{}: {}", name.as_str().unwrap(), ty(of.as_str().unwrap()))).collect();
+    format!("fields: {{{}}}\n", fields.join(", "))
+}
+
+/// The body of the statement's MATCH_RECOGNIZE, and the columns that it selects of the result.
+fn parts(sql: &str) -> (String, Vec<String>) {
+    let from = sql.find("FROM").expect("FROM");
+    let selected = sql[6..from].split(',').map(|column| {
+        let column = column.trim();
+        let column = column.find(" as ").or_else(|| column.find(" AS ")).map_or(column, |end| &column[..end]);
+        column.rsplit('.').next().unwrap_or(column).trim().to_owned()
+    });
+    let clause = &sql[sql.find("MATCH_RECOGNIZE").expect("the clause")..];
+    let open = clause.find('(').expect("a parenthesis");
+    let mut depth = 0;
+    for (at, c) in clause.char_indices().skip(open) {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        if depth == 0 {
+            return (clause[open + 1..at].to_owned(), selected.collect());
+        }
+    }
+    panic!("no closing parenthesis: {sql}");
+}
+
+/// A cell as JSON: instants are given relative to a base.
+fn cell(value: &Value) -> Value {
+    match value.get("ts_offset_s").and_then(Value::as_f64) {
+        Some(offset) => {
+            let second = offset as i64;
+            json!(format!("2023-12-01T{:02}:{:02}:{:02}Z", 12 + second / 3600, second / 60 % 60, second % 60))
+        }
+        None => value.clone(),
+    }
+}
+
+fn sorted(mut rows: Vec<Vec<Value>>) -> Vec<Vec<Value>> {
+    rows.sort_by_key(|row| row.iter().map(Value::to_string).collect::<Vec<_>>());
+    rows
+}
+
+fn rows(value: &Value) -> Vec<Vec<Value>> {
+    value.as_array().expect("rows").iter().map(|row| row.as_array().expect("a row").clone()).collect()
+}
+
+#[test]
+fn statements_of_other_engines_give_their_answers() {
+    let text = std::fs::read_to_string(project("tests/corpus/patterns/examples.json")).expect("the examples");
+    let cases: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(cases.len(), 10);
+    for case in &cases {
+        let (input, name) = (&case["input"], case["id"].as_str().expect("a name"));
+        let (clause, mut selected) = parts(case["sql"].as_str().expect("a statement"));
+        let mut columns = input["columns"].as_array().expect("columns").clone();
+        let mut types = input["types"].as_array().expect("types").clone();
+        let mut lateness = "0";
+        let (input_rows, expected) = if let Some(before) = input.get("rows_before_restore") {
+            // A stream that is stopped and goes on; its time is computed, and it waits for two seconds.
+            columns.push(json!("rowtime"));
+            types.push(json!("timestamp"));
+            lateness = "2s";
+            selected = ["first", "last", "up"].map(str::to_owned).to_vec();
+            let mut all = rows(before);
+            all.extend(rows(&input["rows_after_restore"]));
+            for row in &mut all {
+                let time = row[0].as_str().expect("a time").replace(' ', "T") + "Z";
+                row.push(json!(time));
+            }
+            let mut expected = rows(&case["expected"]["before_restore"]);
+            expected.extend(rows(&case["expected"]["after_restore"]));
+            (all, expected)
+        } else {
+            (rows(&input["rows"]), rows(&case["expected"]["rows"]))
+        };
+        let names: Vec<&str> = columns.iter().map(|name| name.as_str().expect("a name")).collect();
+        let mut schema = schema(&columns, &types);
+        if names.contains(&"rowtime") {
+            schema.push_str("time: rowtime\n");
+        }
+        let events: Vec<Value> = input_rows
+            .iter()
+            .map(|row| Value::Object(names.iter().map(|name| (*name).to_owned()).zip(row.iter().map(cell)).collect::<Map<_, _>>()))
+            .collect();
+        let run = Run::new(&schema, &clause, &events);
+        for batch_rows in ["1", "2", "100"] {
+            let findings = run.findings(&["--batch-rows", batch_rows, "--allowed-lateness", lateness]);
+            let found = findings.iter().map(|finding| {
+                let column = |name: &String| {
+                    let of_row = || {
+                        cell(&input_rows[finding["row"].as_u64().expect("a row") as usize][names.iter().position(|known| known == name)?])
+                            .into()
+                    };
+                    finding["measures"].get(name).cloned().or_else(of_row)
+                };
+                selected.iter().map(|name| column(name).unwrap_or_else(|| panic!("{name:?} in {name}"))).collect()
+            });
+            assert_eq!(sorted(found.collect()), sorted(expected.clone()), "{name}, batches of {batch_rows}");
+        }
+    }
+}
+
+const STREAM: &str = "fields: {at: timestamp(s), card: utf8, amount: int64}\ntime: at\n";
+
+fn event(second: u32, card: &str, amount: i64) -> Value {
+    json!({"at": format!("2026-01-01T00:{:02}:{:02}Z", second / 60, second % 60), "card": card, "amount": amount})
+}
+
+const DRAIN: &str = "PARTITION BY card ORDER BY at MEASURES FIRST(small.at) AS started, SUM(big.amount) AS drained
+    PATTERN (small{2,} big) WITHIN INTERVAL '1' MINUTE DEFINE small AS amount < 2, big AS amount > 500";
+
+#[test]
+fn within_is_exclusive() {
+    let at = |second| Run::new(STREAM, DRAIN, &[event(0, "a", 1), event(1, "a", 1), event(second, "a", 900)]).findings(&[]);
+    assert_eq!(at(60).len(), 0, "sixty seconds after the first row");
+    let found = at(59);
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found[0],
+        json!({"rule": "r", "tenant": null, "partition": {"card": "a"}, "match_number": 1, "row": 2, "classifier": null, "first_row": 0, "last_row": 2,
+            "measures": {"started": "2026-01-01T00:00:00Z", "drained": 900}})
+    );
+}
+
+#[test]
+fn partitions_and_tenants_do_not_mix() {
+    let rows = [event(0, "a", 1), event(1, "b", 1), event(2, "b", 1), event(3, "a", 900), event(4, "b", 900)];
+    let found = Run::new(STREAM, DRAIN, &rows).findings(&[]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["partition"], json!({"card": "b"}));
+}
+
+#[test]
+fn events_that_come_late_are_waited_for_or_put_aside() {
+    let rows = [event(1, "a", 1), event(10, "a", 900), event(2, "a", 1), event(20, "b", 7)];
+    let run = Run::new(STREAM, DRAIN, &rows);
+    assert_eq!(run.findings(&["--allowed-lateness", "8s", "--late", "late.ndjson"]).len(), 1);
+    assert_eq!(std::fs::read_to_string(run.folder.path().join("late.ndjson")).expect("a file"), "");
+    assert_eq!(run.findings(&["--allowed-lateness", "7s", "--late", "late.ndjson"]).len(), 0);
+    let late = std::fs::read_to_string(run.folder.path().join("late.ndjson")).expect("a file");
+    let late: Value = serde_json::from_str(&late).expect("one row");
+    assert_eq!((&late["row"], &late["amount"]), (&json!(2), &json!(1)));
+}
+
+#[test]
+fn a_match_waits_while_a_better_one_is_possible() {
+    // The longer way is preferred: it wins where it comes in time, and else the shorter one stands.
+    let clause = "ORDER BY at MEASURES CLASSIFIER() AS last PATTERN (a b c d | a b) WITHIN INTERVAL '1' MINUTE
+        DEFINE a AS amount = 1, b AS amount = 2, c AS amount = 3, d AS amount = 4";
+    let last = |rows: &[Value]| -> Vec<Value> {
+        Run::new(STREAM, clause, rows).findings(&["--batch-rows", "1"]).iter().map(|found| found["measures"]["last"].clone()).collect()
+    };
+    let rows = |last: u32| [event(0, "x", 1), event(1, "x", 2), event(2, "x", 3), event(last, "x", 4)];
+    assert_eq!(last(&rows(59)), [json!("D")]);
+    assert_eq!(last(&rows(60)), [json!("B")]);
+    assert_eq!(last(&rows(59)[..3]), [json!("B")]);
+}
+
+#[test]
+fn a_null_is_no_match_of_a_negation() {
+    let clause = "ORDER BY at ALL ROWS PER MATCH PATTERN (a) DEFINE a AS card <> 'x'";
+    let rows = [json!({"at": "2026-01-01T00:00:00Z"}), event(1, "x", 1), event(2, "y", 1)];
+    let found = Run::new(STREAM, clause, &rows).findings(&[]);
+    assert_eq!(found.iter().map(|found| &found["row"]).collect::<Vec<_>>(), [&json!(2)]);
+}
+
+#[test]
+fn mistakes_have_places_and_hints() {
+    for (clause, wanted) in [
+        ("ORDER BY at PATTERN (a b) DEFINE a AS amount > 1, c AS amount < 1", "unknown-variable"),
+        ("ORDER BY at AFTER MATCH SKIP TO z PATTERN (a) DEFINE a AS amount > 1", "unknown-variable"),
+        ("ORDER BY at PATTERN (a DEFINE a AS amount > 1", "syntax"),
+        ("ORDER BY at PATTERN (a) DEFINE a AS amounts > 1", "did you mean `amount`"),
+        ("ORDER BY at PATTERN (a) DEFINE a AS FINAL LAST(amount) > 1", "final-in-define"),
+        ("ORDER BY at MEASURES PREV(LAST(PREV(amount))) AS m PATTERN (a) DEFINE a AS TRUE", "nested-navigation"),
+        ("ORDER BY at MEASURES SUM(a.amount + b.amount) AS m PATTERN (a b) DEFINE a AS TRUE", "mixed-variables"),
+        ("ORDER BY at PATTERN (a{3,2}) DEFINE a AS TRUE", "upper bound"),
+        ("ORDER BY at PATTERN ((a{100}){200}) DEFINE a AS TRUE", "10000 steps"),
+        ("ORDER BY amount PATTERN (a b) WITHIN INTERVAL '1' MINUTE DEFINE a AS TRUE", "within-without-time"),
+        ("ORDER BY at PATTERN (a) DEFINE a AS amount", "type-mismatch"),
+        ("ORDER BY at ALL ROWS PER MATCH WITH UNMATCHED ROWS PATTERN (a {- b -}) DEFINE a AS TRUE", "unmatched"),
+    ] {
+        let (success, _, err) = Run::new(STREAM, clause, &[]).ended(&[]);
+        assert!(!success && err.contains(wanted), "{clause}: {err}");
+        assert!(err.contains("rules.json"), "the place: {err}");
+    }
+}
