@@ -9,7 +9,7 @@ use crate::expr::columns::Cache;
 use crate::flow::Hits;
 use crate::id::FieldId;
 use crate::matcher::gpu::testing::gpu_or_skip;
-use crate::matcher::output::{Answer, Reduction};
+use crate::matcher::output::{Answer, Reduced, Reduction};
 use crate::matcher::{Found, Pair, plain};
 use crate::rule::lists::Lists;
 use crate::rule::{Action, Limits, Origin, Rule, Status};
@@ -55,35 +55,62 @@ fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
     pairs
 }
 
+/// Rules of every tenant, a large tenant, a small one, and one without rules of its own; and what the definition finds.
+struct Case {
+    generation: Generation,
+    events: EventBatch,
+    batch: EncodedBatch,
+    expected: Hits,
+}
+
+impl Case {
+    fn new(rows: usize) -> Self {
+        let sizes = [(None, 70), (Some("large"), 300), (Some("small"), 3)];
+        let artifact = artifact(sizes.into_iter().flat_map(|(tenant, count)| (0..count).map(move |nth| (tenant, condition(nth)))));
+        let generation = Generation::new(Arc::clone(&artifact)).unwrap();
+        let n: ArrayRef = Arc::new(Int64Array::from_iter((0..rows).map(|row| (row % 9 > 0).then_some(row as i64 * 2))));
+        let tenants = (0..rows).map(|row| Some(["large", "small", "none", "large"][row % 4]));
+        let tenants: ArrayRef = Arc::new(tenants.collect::<DictionaryArray<Int32Type>>());
+        let events = EventBatch::new(artifact.schema(), 0, rows, vec![Some(n), Some(tenants)]);
+        let batch = generation.encode(&events, &mut Cache::default());
+        let found = Found::of(&artifact.tables(), &plain::candidates(&artifact.tables(), &batch));
+        let expected = generation.verify(&events, found, &mut Cache::default());
+        assert!(expected.rules.len() > 5 * rows);
+        Self { generation, events, batch, expected }
+    }
+
+    fn router(&self) -> Router {
+        Router::new(Arc::clone(self.generation.artifact()), Choice::Gpu).unwrap()
+    }
+
+    fn verify(&self, found: Found) -> Hits {
+        self.generation.verify(&self.events, found, &mut Cache::default())
+    }
+
+    fn answer(&self, reduced: Reduced) -> Answer {
+        self.generation.complete(&self.events, reduced, &mut Cache::default()).answer()
+    }
+
+    fn expected(&self, output: Output) -> Answer {
+        Reduction::of(output, &self.expected, self.generation.artifact().rules()).answer()
+    }
+}
+
 #[test]
 fn parts_of_a_batch_come_to_the_whole_wherever_they_go() {
     if gpu_or_skip("parts_of_a_batch_come_to_the_whole_wherever_they_go").is_none() {
         return;
     }
-    // Rules of every tenant, a large tenant, a small one, and one without rules of its own.
-    let sizes = [(None, 70), (Some("large"), 300), (Some("small"), 3)];
-    let artifact = artifact(sizes.into_iter().flat_map(|(tenant, count)| (0..count).map(move |nth| (tenant, condition(nth)))));
-    let generation = Generation::new(Arc::clone(&artifact)).unwrap();
     let rows = 200;
-    let n: ArrayRef = Arc::new(Int64Array::from_iter((0..rows).map(|row| (row % 9 > 0).then_some(row as i64 * 2))));
-    let tenants = (0..rows).map(|row| Some(["large", "small", "none", "large"][row % 4]));
-    let tenants: ArrayRef = Arc::new(tenants.collect::<DictionaryArray<Int32Type>>());
-    let events = EventBatch::new(artifact.schema(), 0, rows, vec![Some(n), Some(tenants)]);
-    let batch = generation.encode(&events, &mut Cache::default());
-    let tables = artifact.tables();
-    let verify = |found| generation.verify(&events, found, &mut Cache::default());
-    let expected: Hits = verify(Found::of(&tables, &plain::candidates(&tables, &batch)));
-    assert!(expected.rules.len() > 1000);
-
-    let router = Router::new(Arc::clone(&artifact), Choice::Gpu).unwrap();
+    let case = Case::new(rows);
+    let (router, batch) = (case.router(), &case.batch);
     let route = router.gpu.as_ref().unwrap();
-    let visits = route.visits(&batch);
+    let visits = route.visits(batch);
     let visited: Vec<usize> = (1..CLASSES).filter(|class| visits[*class] > 0).collect();
-    assert_eq!((visited.len(), visits.iter().sum::<usize>()), (3, rows + rows / 4 * 3 + visits[0]), "three classes: {visits:?}");
-    let answer = |reduced| -> Answer { generation.complete(&events, reduced, &mut Cache::default()).answer() };
+    assert_eq!((visited.len(), visits.iter().sum()), (3, rows + rows / 4 * 3), "three classes: {visits:?}");
     for chosen in 0..1 << visited.len() {
         let on_gpu = Classes::of(|class| visited.iter().position(|visited| *visited == class).is_some_and(|at| chosen >> at & 1 == 1));
-        let (found, how, seconds) = route.run(&router.rules, ForHits, &batch, &visits, on_gpu);
+        let (found, how, seconds) = route.run(&router.rules, ForHits, batch, &visits, on_gpu);
         assert_eq!(
             how,
             if chosen == 0 {
@@ -95,28 +122,68 @@ fn parts_of_a_batch_come_to_the_whole_wherever_they_go() {
             }
         );
         assert_eq!(seconds.map(|seconds| seconds.is_some()), [how != GPU, how != CPU]);
-        assert_eq!(verify(found), expected, "{on_gpu:?}");
+        assert_eq!(case.verify(found), case.expected, "{on_gpu:?}");
         for output in [Output::Scores, Output::First, Output::Counts, Output::Top(3), Output::Lists] {
-            let (reduced, ..) = route.run(&router.rules, output, &batch, &visits, on_gpu);
-            assert_eq!(answer(reduced), Reduction::of(output, &expected, artifact.rules()).answer(), "{output:?}, {on_gpu:?}");
+            let (reduced, ..) = route.run(&router.rules, output, batch, &visits, on_gpu);
+            assert_eq!(case.answer(reduced), case.expected(output), "{output:?}, {on_gpu:?}");
         }
     }
-    // Planted faults: a part that is left out, one that is asked twice, and rows that are taken for others.
-    let parts = |takes: fn(usize) -> bool| {
-        let part = route.part(&batch, takes);
+    // Planted faults: a part that is left out, and rows that are taken for others.
+    let part = |takes: fn(usize) -> bool| {
+        let part = route.part(batch, takes);
         (Output::Counts.on_cpu(&router.rules, &part.batch, part.which), part.rows)
     };
-    let joined = |parts: Vec<(crate::matcher::output::Reduced, Vec<u32>)>| {
+    let joined = |parts: Vec<(Reduced, Vec<u32>)>| {
         let mut all = Output::Counts.nothing(rows);
         parts.into_iter().for_each(|(part, rows)| Output::Counts.join(&mut all, part, &rows));
-        answer(all)
+        case.answer(all)
     };
-    let right = Reduction::of(Output::Counts, &expected, artifact.rules()).answer();
-    assert_eq!(joined(vec![parts(|class| class < 3), parts(|class| class >= 3)]), right);
-    assert_ne!(joined(vec![parts(|class| class >= 3)]), right, "a part is left out");
-    let mut shifted = parts(|class| class < 3);
+    let right = case.expected(Output::Counts);
+    assert_eq!(joined(vec![part(|class| class < 3), part(|class| class >= 3)]), right);
+    assert_ne!(joined(vec![part(|class| class >= 3)]), right, "a part is left out");
+    let mut shifted = part(|class| class < 3);
     shifted.1.iter_mut().for_each(|row| *row = (*row + 1) % rows as u32);
-    assert_ne!(joined(vec![shifted, parts(|class| class >= 3)]), right, "rows are taken for others");
+    assert_ne!(joined(vec![shifted, part(|class| class >= 3)]), right, "rows are taken for others");
+}
+
+/// The way of every batch under `auto`, on whatever adapter there is.
+#[test]
+fn batches_are_measured_once_they_are_large_and_then_go_where_they_cost_less() {
+    if gpu_or_skip("batches_are_measured_once_they_are_large_and_then_go_where_they_cost_less").is_none() {
+        return;
+    }
+    let [small, large] = [40, 600].map(Case::new);
+    let mut router = large.router();
+    router.gpu.as_mut().unwrap().choice = Choice::Auto;
+    let find = |case: &Case| {
+        assert_eq!(case.verify(router.find(&case.batch)), case.expected);
+        assert_eq!(case.answer(router.reduce(&case.batch, Output::Scores)), case.expected(Output::Scores));
+    };
+    let route = router.gpu.as_ref().unwrap();
+    find(&small);
+    assert_eq!(router.routed(), Routed { cpu_batches: 2, ..Routed::default() });
+    assert!(locked(&route.costs).is_empty(), "a small batch is not measured");
+    find(&large);
+    assert_eq!(
+        locked(&route.costs).iter().map(|(output, costs)| (*output, costs.is_some())).collect::<Vec<_>>(),
+        [(None, true), (Some(Output::Scores), true)]
+    );
+    assert!(router.reason().contains("hits: cpu ") && router.reason().contains("; scores: cpu "), "{}", router.reason());
+    // Costs at which the largest partition alone goes to the GPU, and a batch of few rows never does.
+    let partitions = large.generation.artifact().tables().partitions.len() as u32;
+    let largest = (0..partitions).map(|partition| route.class(partition)).max().unwrap();
+    for (_, costs) in &mut *locked(&route.costs) {
+        let visits = route.visits(&large.batch);
+        *costs = Some(Costs::measure(600, &visits, |trial| match trial {
+            Trial::Class(class) => Some(if class == largest { 9.0 } else { 1e-9 } * visits[class] as f64),
+            Trial::Dispatch => Some(1000.0),
+            Trial::Gpu => Some(2050.0),
+        }));
+    }
+    let before = router.routed();
+    find(&large);
+    find(&small);
+    assert_eq!(router.routed(), Routed { split_batches: before.split_batches + 2, cpu_batches: before.cpu_batches + 2, ..before });
 }
 
 #[test]
