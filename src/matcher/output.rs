@@ -191,7 +191,7 @@ pub(super) struct Match {
 #[derive(Clone, Debug)]
 pub(super) struct Best {
     /// That are kept of a row.
-    count: usize,
+    pub count: usize,
     /// Of each row.
     lengths: Vec<u32>,
     /// `count` for each row.
@@ -219,10 +219,6 @@ impl Best {
             (scores[place], rules[place]) = (score, rule);
             self.lengths[row] = (length + 1).min(self.count) as u32;
         }
-    }
-
-    pub fn count(&self) -> usize {
-        self.count
     }
 
     fn of_row(&self, row: usize) -> impl Iterator<Item = (i64, u32)> {

@@ -91,7 +91,7 @@ impl Partial {
             State::First(first) => rows.zip(words).for_each(|(row, word)| first[row] = first[row].min(NONE - word)),
             State::Counts(counts) => rows.zip(words).for_each(|(row, count)| counts[row] += count),
             State::Top(best) => {
-                for (row, rules) in rows.zip(words.chunks_exact(best.count().max(1))) {
+                for (row, rules) in rows.zip(words.chunks_exact(best.count.max(1))) {
                     for &rule in rules.iter().filter(|rule| **rule != NONE) {
                         let verdict = verdicts.get(rule as usize).ok_or_else(refused)?;
                         best.add(row, verdict.score(), rule);
