@@ -1,12 +1,15 @@
-//! The matcher on a GPU: the search from the roots beside every group without summaries, and each output. Before anything is timed, the answers have been
+//! The matcher on a GPU: the search from the roots beside every group without summaries, and each output; and how routing does beside either back end,
+//! over sizes of batches. Before anything is timed, the answers have been
 //! compared with those of the matcher on the CPU. A software adapter is run as well, and its times are not shown: they would say nothing of a GPU.
 
 use dynamic_cep::engine::Generation;
+use dynamic_cep::engine::router::{Choice, Router};
 use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::flow::EncodedBatch;
 use dynamic_cep::id::RuleId;
 use dynamic_cep::matcher::cpu::{self, Visit};
-use dynamic_cep::matcher::gpu::{Gpu, GpuMatcher, GpuOptions, IN_FLIGHT, Output, Reduction, Timings};
+use dynamic_cep::matcher::gpu::{Gpu, GpuMatcher, GpuOptions, IN_FLIGHT, Timings};
+use dynamic_cep::matcher::output::{Output, Reduction};
 use dynamic_cep::tables::{Artifact, Candidate};
 use dynamic_cep::workload::{Generator, Workload, compiled, rules};
 use std::collections::{BTreeSet, VecDeque};
@@ -28,12 +31,6 @@ const IN_SOFTWARE: Size = Size { rules: &[20_000], rows: 512, batches: 2 };
 fn sorted(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_unstable();
     candidates
-}
-
-/// Whatever a reduction is of; all but one part are missing.
-fn parts(reduction: Reduction) -> impl PartialEq + std::fmt::Debug {
-    let [scores, first, counts, top] = [0; 4].map(|_| reduction.clone());
-    (scores.scores(), first.first(), counts.counts(), top.top(), reduction.lists())
 }
 
 /// One line of the table: what was run, how fast, and which kernels took the time.
@@ -110,7 +107,7 @@ fn run(gpu: &Arc<Gpu>, workload: Workload, count: usize, size: &Size) {
         add(&mut reduced.reduction, &reduced.rest);
         let mut all = Reduction::new(output, size.rows);
         add(&mut all, &expected);
-        assert_eq!(parts(reduced.reduction), parts(all), "{output:?} is that of the CPU");
+        assert!(reduced.reduction.answer() == all.answer(), "{output:?} is that of the CPU");
         let _ = matcher.take_timings();
         let start = Instant::now();
         let mut answers = 0;
@@ -118,6 +115,53 @@ fn run(gpu: &Arc<Gpu>, workload: Workload, count: usize, size: &Size) {
         assert_eq!(answers, batches.len());
         show(&format!("{output:?}"), is_software, rows, start.elapsed().as_secs_f64(), &matcher.take_timings());
     }
+}
+
+/// Sizes of batches that are routed, and how often each: the costs of a size are measured with the first batches of it.
+const ROUTED: [usize; 7] = [16, 64, 256, 1 << 10, 1 << 12, 1 << 14, 1 << 16];
+const ROUTED_IN_SOFTWARE: [usize; 2] = [16, 256];
+const WARM_UP: usize = 20;
+const TIMED: usize = 21;
+
+/// Batches of every size by each choice of back end: the median rates of hits and of scores.
+fn crossover(is_software: bool, workload: Workload, count: usize) {
+    let schema = workload.schema();
+    let bytes = compiled(rules(workload, count).into_iter(), &schema, 2).expect("sound rules");
+    let artifact = Arc::new(Artifact::from_bytes(&bytes).expect("an artifact"));
+    let generation = Generation::new(Arc::clone(&artifact)).expect("residuals");
+    let routers = [Choice::Cpu, Choice::Gpu, Choice::Auto].map(|choice| Router::new(Arc::clone(&artifact), choice).expect("a back end"));
+    println!("{}, {count} rules, batches routed to cpu / gpu / auto", workload.name());
+    for &rows in if is_software { &ROUTED_IN_SOFTWARE[..] } else { &ROUTED } {
+        let events = Generator::events(workload).event_batch(&schema, rows);
+        let batch = generation.encode(&events, &mut Cache::default());
+        let hits = |router: &Router| generation.verify(&events, router.find(&batch), &mut Cache::default());
+        let scores = |router: &Router| generation.complete(&events, router.reduce(&batch, Output::Scores), &mut Cache::default()).answer();
+        let [cpu, others @ ..] = &routers;
+        for other in others {
+            assert!(hits(other) == hits(cpu) && scores(other) == scores(cpu), "{rows} rows: back ends disagree");
+        }
+        if is_software {
+            println!("  {rows:>6} rows: the same answers; software adapter: not a GPU timing");
+            continue;
+        }
+        let rate = |work: &dyn Fn()| {
+            (0..WARM_UP).for_each(|_| work());
+            let mut seconds: Vec<f64> = (0..TIMED)
+                .map(|_| {
+                    let start = Instant::now();
+                    work();
+                    start.elapsed().as_secs_f64()
+                })
+                .collect();
+            seconds.sort_unstable_by(f64::total_cmp);
+            rows as f64 / seconds[TIMED / 2]
+        };
+        let of_hits = routers.each_ref().map(|router| rate(&|| drop(hits(router))));
+        let of_scores = routers.each_ref().map(|router| rate(&|| drop(scores(router))));
+        let show = |[cpu, gpu, auto]: [f64; 3]| format!("{cpu:.0} / {gpu:.0} / {auto:.0} ({:.0} %)", auto / cpu.max(gpu) * 100.0);
+        println!("  {rows:>6} rows: hits {}, scores {} events/s", show(of_hits), show(of_scores));
+    }
+    println!("  {}: {:?}", routers[2].reason(), routers[2].routed());
 }
 
 fn main() {
@@ -131,6 +175,7 @@ fn main() {
     for workload in [Workload::F1, Workload::F2] {
         for &count in size.rules {
             run(&gpu, workload, count, &size);
+            crossover(info.is_software(), workload, count);
         }
     }
 }

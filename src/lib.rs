@@ -17,8 +17,8 @@
 //!   numbered in order, and blocks of ranges of those numbers. What is no threshold (column against column, patterns, functions) becomes a derived
 //!   column, or a *residual* that is evaluated where the rest of its term holds. The [`tables::Artifact`] is one file that is mapped and used as it lies.
 //! * **Events to hits.** [`encode`] turns each value into a code, its place among the thresholds of its column; [`matcher`] compares codes
-//!   with ranges, and nothing else, on the CPU or in WGSL; [`engine`] evaluates residuals on the candidates that are left, with [`expr`] over whole
-//!   columns. [`decide`] makes a score and an action of the hits.
+//!   with ranges, on the CPU or in WGSL, and reduces what holds to an output of each row where no lists are wanted; [`engine`] evaluates residuals on the
+//!   candidates that are left, with [`expr`] over whole columns. [`decide`] makes a score and an action of the hits.
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in small parts beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`expr::oracle`], and shares neither tables nor encoder nor columnar

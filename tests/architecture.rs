@@ -180,7 +180,7 @@ fn wrong_imports(source: &Source, table: &[(String, BTreeSet<String>)]) -> Vec<S
 const PLACES: [(&[&str], &[&str]); 7] = [
     (&["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"], &["main.rs"]),
     (&["wgpu", "pollster"], &["matcher/gpu/"]),
-    (&["Instant::now", "SystemTime"], &["command/", "main.rs", "engine/router.rs", "matcher/gpu/"]),
+    (&["Instant::now", "SystemTime"], &["command/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/"]),
     (&["std::fs", "File::open", "File::create"], &["command/", "connector/", "tables/artifact.rs"]),
     (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs"]),
     (&["todo!", "unimplemented!"], &[]),

@@ -10,8 +10,9 @@ use super::Failure;
 use super::devices::instruction_set;
 use super::matching::all_cores;
 use crate::matcher::cpu::Isa;
+use crate::matcher::output::{Output, Reduction};
 use crate::workload::{Fingerprint, Tenants, Workload};
-use answers::{KNOWN, Known, agree, known};
+use answers::{KNOWN, Known, agree, known, reduces};
 use cases::Cases;
 use clap::builder::RangedU64ValueParser;
 use measure::{Engine, Measured};
@@ -88,6 +89,34 @@ impl Backend {
     }
 }
 
+/// What is asked of the back ends besides hits and decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wanted {
+    /// Nothing
+    Hits,
+    /// Sum of scores and strongest action
+    Scores,
+    /// The first rule that matches
+    First,
+    /// How many rules match
+    Counts,
+    /// The ten rules of highest score
+    Top,
+}
+
+impl Wanted {
+    /// Its name, and what it is of a batch.
+    const fn output(self) -> Option<(&'static str, Output)> {
+        match self {
+            Self::Hits => None,
+            Self::Scores => Some(("scores", Output::Scores)),
+            Self::First => Some(("first", Output::First)),
+            Self::Counts => Some(("counts", Output::Counts)),
+            Self::Top => Some(("top", Output::Top(10))),
+        }
+    }
+}
+
 /// What `bench` was asked to do.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -112,6 +141,9 @@ pub struct Options {
     /// Who matches; may be given several times
     #[arg(long, value_enum, default_value = "all")]
     pub backend: Vec<Backend>,
+    /// What is timed besides hits and decisions
+    #[arg(long, value_enum, default_value = "hits")]
+    pub output: Wanted,
     /// Threads that match
     #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     pub threads: usize,
@@ -173,6 +205,7 @@ fn measured(options: &Options, known_answers: &[Known], progress: &mut dyn FnMut
         batch: options.batch,
         threads: options.threads,
         runs: options.runs,
+        output: options.output.output().map(|(name, _)| name),
         machine: format!("{} cores, {}", all_cores(), instruction_set()),
         notes,
         ..Report::default()
@@ -187,7 +220,7 @@ fn measured(options: &Options, known_answers: &[Known], progress: &mut dyn FnMut
         for tally in &mut tallies {
             let backend = tally.backend;
             progress(&format!("{}: {} matches", case.name, backend.name()));
-            let engine = Engine::new(backend, &case)?;
+            let engine = Engine::new(backend, &case, options.output.output().is_some())?;
             let batches = if backend.is_slow() { std::slice::from_ref(&case.few) } else { &case.batches[..] };
             let hits = |batch| engine.hits(&case.generation, batch);
             let mut answer = Fingerprint::default();
@@ -195,6 +228,15 @@ fn measured(options: &Options, known_answers: &[Known], progress: &mut dyn FnMut
             for (number, batch) in batches.iter().enumerate() {
                 let hits = hits(batch);
                 case.verdicts(backend.name(), number * options.batch, &hits)?;
+                if let Some((name, output)) = options.output.output() {
+                    reduces(
+                        &case.name,
+                        backend,
+                        name,
+                        engine.reduce(&case.generation, batch, output),
+                        Reduction::of(output, &hits, case.artifact.rules()),
+                    )?;
+                }
                 answer.add_batch(batch, &hits);
             }
             let pass = started.elapsed();

@@ -9,6 +9,7 @@ use crate::event::EventBatch;
 use crate::expr::columns::{Cache, Program};
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
+use crate::matcher::output::{Reduced, Reduction};
 use crate::matcher::{Found, Pair};
 use crate::tables::{Artifact, ArtifactError};
 use arrow::array::{Array, AsArray};
@@ -94,6 +95,16 @@ impl Generation {
             }
         }
         hits(batch.rows(), &found)
+    }
+
+    /// What was reduced, with the terms that were left open.
+    pub fn complete(&self, batch: &EventBatch, reduced: Reduced, cache: &mut Cache) -> Reduction {
+        let Reduced { mut reduction, rest } = reduced;
+        if !rest.is_empty() {
+            let hits = self.verify(batch, Found::of(&self.artifact.tables(), &rest), cache);
+            reduction.add_hits(&hits, self.artifact.rules());
+        }
+        reduction
     }
 }
 

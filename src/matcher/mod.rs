@@ -3,10 +3,13 @@
 //! * [`plain`]: the definition, one row and one term at a time; what the other two are tested against.
 //! * [`cpu`]: written for CPUs; cannot fail.
 //! * [`gpu`]: compute shaders; may refuse, never lies.
+//!
+//! Where hits are not themselves wanted, both reduce them to an [`output`] of each row.
 
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod output;
 pub mod plain;
 
 use crate::tables::layout::NONE;

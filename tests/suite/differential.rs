@@ -6,8 +6,6 @@ use crate::generate::{Case, Writer, batch};
 use crate::random::{CASES, Random, cases, seed};
 use dynamic_cep::event::key::Key;
 use dynamic_cep::event::set::{Interval, Place, Set};
-#[cfg(feature = "gpu")]
-use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::flow::EncodedBatch;
 use dynamic_cep::matcher::cpu::{self, Isa, Visit};
 use dynamic_cep::matcher::plain;
@@ -15,8 +13,6 @@ use dynamic_cep::rule::Limits;
 use dynamic_cep::tables::builder::{BatchNumbers, TermBatch};
 use dynamic_cep::tables::layout::{LANES, NONE, SEGMENT_GROUPS_MAX};
 use dynamic_cep::tables::{Candidate, TableBuilder};
-#[cfg(feature = "gpu")]
-use std::sync::Arc;
 
 /// Sizes of batches; the last one is for few cases.
 const ROWS: [usize; 5] = [0, 1, 2, 17, 300];
@@ -76,59 +72,6 @@ fn the_gpu_agrees_on_random_rules() {
         let artifact = artifact_of(&case.schema, &case.rules, &Limits::default(), 1);
         check(&case, &artifact, Engines::with_gpu(&artifact, &gpu), random, &ROWS[1..4], seed);
     }
-}
-
-/// What the GPU makes of real rules, residuals and tenants included, is what `decide` makes of the hits.
-#[cfg(feature = "gpu")]
-#[test]
-fn the_gpu_reduces_as_decisions_are_made() {
-    use dynamic_cep::decide::decide;
-    use dynamic_cep::matcher::Found;
-    use dynamic_cep::matcher::gpu::{GpuMatcher, GpuOptions, Output, Reduction, testing::gpu_or_skip};
-    let Some(gpu) = gpu_or_skip("the_gpu_reduces_as_decisions_are_made") else { return };
-    let (mut on_device, mut all) = (0, 0);
-    for seed in cases_of("the_gpu_reduces_as_decisions_are_made", 40) {
-        let random = &mut Random::new(seed);
-        let count = 1 + random.below(60);
-        let case = Case::new(random, count);
-        let artifact = artifact_of(&case.schema, &case.rules, &Limits::default(), 1);
-        let engines = Engines::on_cpu(&artifact);
-        let (generation, artifact) = (&engines.generation, engines.generation.artifact());
-        let (tables, records) = (artifact.tables(), artifact.rules());
-        let rows = 1 + random.below(60);
-        let batch = batch(random, &case.schema, &case.pool, rows);
-        let mut cache = Cache::new();
-        let encoded = generation.encode(&batch, &mut cache);
-        let hits = generation.verify(&batch, cpu::rules(&tables, &encoded, Visit::Both), &mut cache);
-        let decisions = decide(&hits, records);
-        let mut matcher = GpuMatcher::for_outputs(Arc::clone(&gpu), &tables, records, GpuOptions::default()).unwrap();
-        let mut reduce = |output| -> Reduction {
-            let mut reduced = matcher.reduce(&encoded, output).unwrap();
-            let rest = generation.verify(&batch, Found::of(&tables, &reduced.rest), &mut Cache::new());
-            for row in 0..rest.rows() {
-                rest.row(row).iter().for_each(|rule| reduced.reduction.add(row, *rule, &records[rule.index()]));
-            }
-            on_device += hits.rules.len() - rest.rules.len();
-            all += hits.rules.len();
-            reduced.reduction
-        };
-        let context = format!("DYNAMIC_CEP_SEED={seed}");
-        assert_eq!(reduce(Output::Scores).scores().unwrap(), (decisions.scores, decisions.actions), "{context}");
-        let live = |row| decisions.rules.row(row);
-        let counts: Vec<u32> = (0..batch.rows()).map(|row| live(row).len() as u32).collect();
-        assert_eq!(reduce(Output::Counts).counts().unwrap(), counts, "{context}");
-        let first: Vec<u32> = (0..batch.rows()).map(|row| live(row).first().map_or(NONE, |rule| rule.0)).collect();
-        assert_eq!(reduce(Output::First).first().unwrap(), first, "{context}");
-        assert_eq!(reduce(Output::Lists).lists().unwrap(), hits, "{context}");
-        let top = reduce(Output::Top(2)).top().unwrap();
-        for row in 0..batch.rows() {
-            let mut best = live(row).to_vec();
-            best.sort_by_key(|rule| (std::cmp::Reverse(records[rule.index()].score), *rule));
-            best.truncate(2);
-            assert_eq!(top.row(row), best, "{context}, row {row}");
-        }
-    }
-    assert!(on_device * 4 > all, "{on_device} of {all} matches are counted on the device");
 }
 
 /// Thousands of rules: trees of several levels.

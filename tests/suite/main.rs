@@ -9,6 +9,7 @@ mod faults;
 mod forge;
 mod generate;
 mod live;
+mod outputs;
 mod packs;
 mod patterns;
 mod properties;

@@ -1,6 +1,7 @@
 //! What the answers must be: those of the first back end, and, for the sizes that figures are quoted for, the ones known from before.
 
 use super::{Backend, Options, Subject};
+use crate::matcher::output::Reduction;
 use crate::workload::{Fingerprint, Tenants, Workload};
 
 /// The default of `--events`.
@@ -43,6 +44,14 @@ pub(super) fn agree(case: &str, backend: Backend, found: Fingerprint, first: &(B
         return Ok(());
     }
     Err(format!("{case}: {} gives {found}, and {} gives {}: nothing is timed", backend.name(), first.0.name(), first.1))
+}
+
+/// Fails where what a back end reduced a batch to is not what its hits come to.
+pub(super) fn reduces(case: &str, backend: Backend, output: &str, found: Reduction, of_hits: Reduction) -> Result<(), String> {
+    if found.answer() == of_hits.answer() {
+        return Ok(());
+    }
+    Err(format!("{case}: the {output} of {} are not those of its hits: nothing is timed", backend.name()))
 }
 
 /// Whether the answer is known; fails where `found` is another.

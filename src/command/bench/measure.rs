@@ -1,4 +1,4 @@
-//! The clocks. What is timed of a back end is one small function: batch in, hits out.
+//! The clocks. What is timed of a back end is one small function: batch in, hits out, or what they are reduced to.
 
 use super::cases::Case;
 use super::{Backend, Failure, Options};
@@ -8,6 +8,7 @@ use crate::engine::router::{Choice, Router};
 use crate::event::EventBatch;
 use crate::expr::columns::Cache;
 use crate::flow::{EncodedBatch, Hits};
+use crate::matcher::output::{Output, Reduced, Reduction, RuleLanes};
 use crate::matcher::{Found, cpu, plain};
 use crate::reference::Reference;
 use crate::tables::MatchTables;
@@ -29,6 +30,8 @@ const SINGLES_MIN: usize = 10;
 /// A back end, ready.
 pub(super) struct Engine {
     matcher: Matcher,
+    /// Where batches are to be reduced by a given instruction set.
+    lanes: Option<RuleLanes>,
     prepare: Duration,
 }
 
@@ -42,7 +45,7 @@ enum Matcher {
 impl Engine {
     /// # Errors
     /// When the back end cannot be had.
-    pub fn new(backend: Backend, case: &Case) -> Result<Self, Failure> {
+    pub fn new(backend: Backend, case: &Case, reduces: bool) -> Result<Self, Failure> {
         let start = Instant::now();
         let routed = |choice| -> Result<Matcher, Failure> {
             let router = Router::new(Arc::clone(&case.artifact), choice)?;
@@ -58,7 +61,11 @@ impl Engine {
             Backend::Plain => Matcher::Plain,
             Backend::Reference => Matcher::Reference(Reference::new(&case.artifact)?),
         };
-        Ok(Self { matcher, prepare: start.elapsed() })
+        let lanes = match matcher {
+            Matcher::Isa(_) if reduces => RuleLanes::new(&case.artifact.tables(), case.artifact.rules()),
+            _ => None,
+        };
+        Ok(Self { matcher, lanes, prepare: start.elapsed() })
     }
 
     /// The hits of a batch: what is timed.
@@ -68,6 +75,24 @@ impl Engine {
             Matcher::Isa(isa) => hits(generation, batch, |tables, encoded| cpu::rules_by(*isa, tables, encoded, cpu::Visit::Both)),
             Matcher::Plain => hits(generation, batch, |tables, encoded| Found::of(tables, &plain::candidates(tables, encoded))),
             Matcher::Reference(reference) => reference.hits(batch),
+        }
+    }
+
+    /// What the hits of a batch are reduced to: what is timed of an output.
+    pub fn reduce(&self, generation: &Generation, batch: &EventBatch, output: Output) -> Reduction {
+        let rules = generation.artifact().rules();
+        let by = |reduce: &dyn Fn(&MatchTables, &EncodedBatch) -> Reduced| {
+            let mut cache = Cache::default();
+            let encoded = generation.encode(batch, &mut cache);
+            generation.complete(batch, reduce(&generation.artifact().tables(), &encoded), &mut cache)
+        };
+        match (&self.matcher, &self.lanes) {
+            (Matcher::Routed { router, .. }, _) => by(&|_, encoded| router.reduce(encoded, output)),
+            (Matcher::Isa(isa), Some(lanes)) => {
+                by(&|tables, encoded| cpu::reduce_by(*isa, tables, lanes, encoded, cpu::Visit::Both, output))
+            }
+            // The others are asked for the sake of their answers: they have nothing but hits.
+            _ => Reduction::of(output, &self.hits(generation, batch), rules),
         }
     }
 
@@ -101,6 +126,8 @@ pub(super) struct Measured {
     pub encode: f64,
     pub hits: f64,
     pub decisions: f64,
+    /// The same to the output that was asked for, if any.
+    pub output: f64,
     /// The back end made ready.
     pub prepare: f64,
     /// Seconds of each batch to its decisions.
@@ -115,6 +142,7 @@ impl Measured {
         self.encode += other.encode;
         self.hits += other.hits;
         self.decisions += other.decisions;
+        self.output += other.output;
         self.prepare += other.prepare;
         self.batches.extend(&other.batches);
         self.singles.extend(&other.singles);
@@ -153,6 +181,12 @@ pub(super) fn measure(engine: &Engine, case: &Case, batches: &[EventBatch], pass
     let pass = pass.as_secs_f64();
     measured.hits = timed(pass, &to_hits).0;
     (measured.decisions, measured.batches) = timed(pass, &to_decisions);
+    if let Some((_, output)) = options.output.output() {
+        let to_output = |batch: &EventBatch| {
+            black_box(engine.reduce(generation, batch, output));
+        };
+        measured.output = timed(pass, &to_output).0;
+    }
     let singles = Instant::now();
     for event in &case.singles {
         let start = Instant::now();

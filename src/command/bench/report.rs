@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub batch: usize,
     pub threads: usize,
     pub runs: usize,
+    /// The output that was timed beside hits and decisions, if any.
+    pub output: Option<&'static str>,
     pub machine: String,
     /// Seconds: rules to artifacts, artifacts to generations.
     pub compile: f64,
@@ -68,6 +70,8 @@ impl Report {
             ("encode_events_per_s", rate(measured.encode)),
             ("match_events_per_s", rate(measured.hits)),
             ("decisions_events_per_s", rate(measured.decisions)),
+            ("output", json!(self.output)),
+            ("output_events_per_s", rate(measured.output)),
             ("match_ns_per_event", rounded(measured.hits * 1e9 / events.max(1.0))),
             ("batch_p50_us", rounded(batch_p50 * 1e6)),
             ("batch_p99_us", rounded(batch_p99 * 1e6)),
@@ -160,13 +164,33 @@ impl Report {
         self.notes.iter().try_for_each(|note| writeln!(out, "{note}"))?;
         writeln!(
             out,
-            "\n{:<10} {:>9} {:>10} {:>12} {:>12} {:>12} {:>12} {:>21} {:>21} {:>8}",
-            "", "events", "hits/event", "encode", "match", "decisions", "match", "batch p50 / p99", "one event p50 / p99", "build"
+            "\n{:<10} {:>9} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>21} {:>21} {:>8}",
+            "",
+            "events",
+            "hits/event",
+            "encode",
+            "match",
+            "decisions",
+            self.output.unwrap_or_default(),
+            "match",
+            "batch p50 / p99",
+            "one event p50 / p99",
+            "build"
         )?;
         writeln!(
             out,
-            "{:<10} {:>9} {:>10} {:>12} {:>12} {:>12} {:>12} {:>21} {:>21} {:>8}",
-            "", "", "", "events/s", "events/s", "events/s", "ns/event", "ms", "µs", "s"
+            "{:<10} {:>9} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>21} {:>21} {:>8}",
+            "",
+            "",
+            "",
+            "events/s",
+            "events/s",
+            "events/s",
+            self.output.map_or("", |_| "events/s"),
+            "ns/event",
+            "ms",
+            "µs",
+            "s"
         )?;
         for row in &self.rows {
             let (measured, events) = (&row.measured, row.events as f64);
@@ -175,13 +199,14 @@ impl Report {
             let [event_p50, event_p99] = quantiles(&measured.singles);
             writeln!(
                 out,
-                "{:<10} {:>9} {:>10.2} {:>12} {:>12} {:>12} {:>12.0} {:>21} {:>21} {:>8.2}",
+                "{:<10} {:>9} {:>10.2} {:>12} {:>12} {:>12} {:>12} {:>12.0} {:>21} {:>21} {:>8.2}",
                 row.backend.name(),
                 row.events,
                 row.answer.hits as f64 / events.max(1.0),
                 rate(measured.encode),
                 rate(measured.hits),
                 rate(measured.decisions),
+                self.output.map_or(String::new(), |_| rate(measured.output)),
                 measured.hits * 1e9 / events.max(1.0),
                 format!("{:.2} / {:.2}", batch_p50 * 1e3, batch_p99 * 1e3),
                 format!("{:.1} / {:.1}", event_p50 * 1e6, event_p99 * 1e6),

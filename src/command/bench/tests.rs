@@ -67,10 +67,28 @@ fn filters_give_their_known_answers_and_planted_ones_are_told() {
         let filters = crate::workload::packets::filters(&rules, &batch(&header)).expect("a filter");
         let mut cases = Cases::Filters(filters.into());
         let case = cases.next(&options, &mut |_| {}).expect("a case").expect("one");
-        let engine = Engine::new(Backend::Cpu, &case).expect("the CPU");
+        let engine = Engine::new(Backend::Cpu, &case, false).expect("the CPU");
         let verdict = case.verdicts("cpu", 0, &engine.hits(&case.generation, &case.batches[0]));
         assert_eq!(verdict.is_ok(), right, "{verdict:?}");
     }
+}
+
+#[test]
+fn outputs_are_compared_with_hits_before_they_are_timed() {
+    for output in ["scores", "first", "counts", "top"] {
+        let line = format!("--rules 1000 --events 1000 --backend cpu --backend portable --backend plain --output {output}");
+        let report = run(&line, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert!(report.rows.iter().all(|row| row.measured.output > 0.0));
+        let mut table = Vec::new();
+        report.table(&mut table).expect("written");
+        assert!(String::from_utf8_lossy(&table).contains(output));
+    }
+    let reduction = || Reduction::new(Output::Counts, 2);
+    let mut other = reduction();
+    let records = [crate::tables::artifact::RuleRecord { score: 0, tenant: 0, outcome: 0, first_tag: 0, tags: 0, action: 0, status: 0 }];
+    other.add(1, crate::id::RuleId(0), &records[0]);
+    assert_eq!(reduces("F1", Backend::Cpu, "counts", reduction(), reduction()), Ok(()));
+    assert!(reduces("F1", Backend::Cpu, "counts", other, reduction()).is_err_and(|error| error.contains("counts of cpu")));
 }
 
 #[test]

@@ -17,10 +17,11 @@ pub use form::Isa;
 pub use search::Visit;
 
 use super::Found;
+use super::output::{Output, Reduced, Reduction, RuleLanes};
 use crate::flow::EncodedBatch;
 use crate::tables::{Candidate, MatchTables};
 use search::search;
-use sink::{CandidateSink, HitSink, Sink};
+use sink::{CandidateSink, HitSink, ReductionSink, Sink};
 
 /// All rules that match, and all terms that a residual decides, in the partitions to visit.
 ///
@@ -40,6 +41,29 @@ pub fn rules_by(isa: Isa, tables: &MatchTables, batch: &EncodedBatch, which: Vis
     let mut sink = HitSink::default();
     run(isa, tables, batch, which, &mut sink);
     sink.0
+}
+
+/// What the rules that match, in the partitions to visit, make of each row, but for what the engine decides. `lanes` are those of the tables.
+///
+/// # Panics
+/// As [`rules`], and when `lanes` are of other tables.
+#[must_use]
+pub fn reduce(tables: &MatchTables, lanes: &RuleLanes, batch: &EncodedBatch, which: Visit, output: Output) -> Reduced {
+    reduce_by(Isa::best(), tables, lanes, batch, which, output)
+}
+
+/// The same by a given instruction set: the tests compare them all.
+///
+/// # Panics
+/// As [`reduce`], and when this machine lacks the instruction set.
+#[doc(hidden)]
+#[must_use]
+pub fn reduce_by(isa: Isa, tables: &MatchTables, lanes: &RuleLanes, batch: &EncodedBatch, which: Visit, output: Output) -> Reduced {
+    let reduced = Reduced { reduction: Reduction::new(output, batch.rows), rest: Vec::new() };
+    let mut sink = ReductionSink { lanes, reduced, matches: Vec::new() };
+    run(isa, tables, batch, which, &mut sink);
+    sink.reduced.reduction.add_matches(&sink.matches);
+    sink.reduced
 }
 
 /// Appends to `found` all candidates of the batch, in no particular order, that lie in the partitions to visit.

@@ -6,10 +6,12 @@ use super::launch::{
     BRUTE_GROUPS, BRUTE_ROWS, COUNTER_CANDIDATES, COUNTER_LONGEST, COUNTER_OPEN, COUNTER_RETURNED, COUNTERS, HEIGHT_MAX, LAUNCH_STRIDE,
     Launch, ROUNDS_MAX, WORKGROUP, WORKGROUP_PAIRS,
 };
-use super::output::{Output, Partial};
+use super::output::Partial;
 use super::pages::{Page, Resident};
 use super::stages::{Resource, Stage};
 use super::timings::Timings;
+use crate::matcher::cpu::Visit;
+use crate::matcher::output::Output;
 use crate::tables::Candidate;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -87,6 +89,8 @@ pub struct Flight {
     pub rows: u32,
     /// Whether every group is tested, without summaries.
     pub brute: bool,
+    /// The partitions that rows visit.
+    pub which: Visit,
     /// What to make of the candidates, where they are not themselves asked for.
     output: Option<Output>,
     staging: Staging,
@@ -182,6 +186,7 @@ impl Flight {
                 first_row: 0,
                 rows: 0,
                 brute: false,
+                which: Visit::Both,
                 output: None,
                 staging: Staging { buffer: None, mapped: None, loaded: None },
                 codes: storage(gpu, "codes", 0, BufferUsages::COPY_DST),
@@ -441,6 +446,7 @@ impl Flight {
         let (here, below) = if height.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let buffer = |resource| match resource {
             Resource::Launch => &self.launches,
+            Resource::Partitions if self.which == Visit::Tenants => &resident.tenants,
             Resource::Partitions => &resident.partitions,
             Resource::Segments => &page.segments,
             Resource::RowPartitions => &self.row_partitions,

@@ -3,10 +3,12 @@
 use super::device::Gpu;
 use super::error::GpuError;
 use super::flight::{Capacity, ENTRY_BYTES, Flight, Outcome, Prefix, Run, TIMEOUT};
-use super::output::{Output, Reduced, Reduction, Verdict};
+use super::output::Verdict;
 use super::pages::Resident;
 use super::timings::Timings;
 use crate::flow::EncodedBatch;
+use crate::matcher::cpu::Visit;
+use crate::matcher::output::{Output, Reduced, Reduction};
 use crate::tables::artifact::RuleRecord;
 use crate::tables::{Candidate, MatchTables};
 use std::borrow::Borrow;
@@ -177,7 +179,7 @@ impl GpuMatcher {
     /// # Errors
     /// As [`GpuMatcher::candidates`].
     pub fn submit(&mut self, batch: &EncodedBatch) -> Result<Ticket, GpuError> {
-        self.send(batch, None)
+        self.send(batch, Visit::Both, None)
     }
 
     /// As [`GpuMatcher::submit`], to be reduced.
@@ -185,19 +187,21 @@ impl GpuMatcher {
     /// # Errors
     /// As [`GpuMatcher::reduce`].
     pub fn submit_for(&mut self, batch: &EncodedBatch, output: Output) -> Result<Ticket, GpuError> {
-        if self.verdicts.is_empty() {
-            return Err(GpuError::Batch("the matcher does not know what rules count for"));
-        }
-        if output == Output::Top(0) {
-            return Err(GpuError::Batch("at least one rule of a row is to be kept"));
-        }
-        self.send(batch, Some(output))
+        self.send(batch, Visit::Both, Some(output))
     }
 
-    fn send(&mut self, batch: &EncodedBatch, output: Option<Output>) -> Result<Ticket, GpuError> {
+    /// As [`GpuMatcher::submit`] or [`GpuMatcher::submit_for`], in the partitions to visit.
+    ///
+    /// # Errors
+    /// As those.
+    pub fn send(&mut self, batch: &EncodedBatch, which: Visit, output: Option<Output>) -> Result<Ticket, GpuError> {
         self.check(batch)?;
+        if output.is_some() && self.verdicts.is_empty() {
+            return Err(GpuError::Batch("the matcher does not know what rules count for"));
+        }
         let mut ticket = Ticket { flights: Vec::new(), output, rows: batch.rows };
-        if self.resident.pages.is_empty() {
+        // Nothing is asked of the device where the answer is known.
+        if self.resident.pages.is_empty() || output == Some(Output::Top(0)) {
             return Ok(ticket);
         }
         let rows_max = self.rows_max(output)?;
@@ -208,7 +212,7 @@ impl GpuMatcher {
                 Some(flight) => flight,
                 None => Flight::new(&self.gpu, self.capacity, self.timed)?,
             };
-            flight.brute = self.brute;
+            (flight.brute, flight.which) = (self.brute, which);
             let codes = &batch.codes[first * batch.columns..end * batch.columns];
             flight.load(&self.gpu, first as u32, codes, &batch.partitions[first..end], output)?;
             self.start(&mut flight, Run { page: 0, rows: 0..(end - first) as u32 })?;
@@ -286,7 +290,7 @@ impl GpuMatcher {
                             }
                             let first = flight.first_row as usize;
                             let rows = first + run.rows.start as usize..first + run.rows.end as usize;
-                            reduction.merge(rows, partial, &self.verdicts)?;
+                            partial.merge(reduction, rows, &self.verdicts)?;
                         }
                     }
                     Outcome::Overflow(needed) => self.make_room(&mut flight, run, needed, &mut left)?,

@@ -3,7 +3,8 @@
 use super::device::Gpu;
 use super::error::GpuError;
 use super::launch::HEIGHT_MAX;
-use super::output::{Verdict, returned_lanes};
+use super::output::Verdict;
+use crate::matcher::output::returned_lanes;
 use crate::tables::MatchTables;
 use crate::tables::layout::{AT_EDGES, Group, LANES, NONE, Node, Partition, SLOTS_MAX, Segment, SlotLanes, Tail};
 use bytemuck::{Pod, Zeroable};
@@ -179,6 +180,8 @@ pub struct Resident {
     pub partition_count: usize,
     pub pages: Vec<Page>,
     pub partitions: Buffer,
+    /// The same without rules of every tenant.
+    pub tenants: Buffer,
     pub steps: Buffer,
     pub set_tests: Buffer,
     pub intervals: Buffer,
@@ -202,7 +205,10 @@ impl Resident {
             }
         }
         let extents = plan(tables, binding_max)?;
-        let returned = if verdicts.is_empty() { Vec::new() } else { returned_lanes(tables, verdicts.len())? };
+        let unknown = GpuError::Tables("a term belongs to a rule that does not exist");
+        let returned = if verdicts.is_empty() { Vec::new() } else { returned_lanes(tables, verdicts.len()).ok_or(unknown)? };
+        let mut tenants = tables.partitions.to_vec();
+        tenants.iter_mut().take(1).for_each(|common| common.segments = 0);
         gpu.guard(|| {
             let mut pages = Vec::with_capacity(extents.len());
             for extent in extents {
@@ -231,13 +237,15 @@ impl Resident {
                 partition_count: tables.partitions.len(),
                 pages,
                 partitions: upload(gpu, "partitions", tables.partitions)?,
+                tenants: upload(gpu, "tenants", &tenants)?,
                 steps: upload(gpu, "steps", tables.steps)?,
                 set_tests: upload(gpu, "set_tests", tables.set_tests)?,
                 intervals: upload(gpu, "intervals", tables.intervals)?,
                 verdicts: upload(gpu, "verdicts", verdicts)?,
                 bytes: 0,
             };
-            let common = [&resident.partitions, &resident.steps, &resident.set_tests, &resident.intervals, &resident.verdicts];
+            let common =
+                [&resident.partitions, &resident.tenants, &resident.steps, &resident.set_tests, &resident.intervals, &resident.verdicts];
             let paged = resident.pages.iter().flat_map(|page| {
                 [&page.segments, &page.nodes, &page.node_children, &page.groups, &page.leaf_slots, &page.tails, &page.term_rules]
                     .into_iter()

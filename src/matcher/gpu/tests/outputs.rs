@@ -4,7 +4,8 @@ use super::tables::{Random, Tables, batch};
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::RuleId;
 use crate::matcher::gpu::testing::gpu_or_skip;
-use crate::matcher::gpu::{Gpu, GpuError, GpuMatcher, GpuOptions, IN_FLIGHT, Output, Reduced};
+use crate::matcher::gpu::{Gpu, GpuError, GpuMatcher, GpuOptions, IN_FLIGHT};
+use crate::matcher::output::{Answer, Output, Reduced};
 use crate::matcher::plain;
 use crate::tables::Candidate;
 use crate::tables::artifact::RuleRecord;
@@ -13,8 +14,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const OUTPUTS: [Output; 7] =
-    [Output::Scores, Output::First, Output::Counts, Output::Top(1), Output::Top(3), Output::Top(40), Output::Lists];
+const OUTPUTS: [Output; 8] =
+    [Output::Scores, Output::First, Output::Counts, Output::Top(0), Output::Top(1), Output::Top(3), Output::Top(40), Output::Lists];
 
 /// Records whose scores lean on the ends of words and of 64 bits.
 fn records(random: &mut Random, tables: &Tables) -> Vec<RuleRecord> {
@@ -76,7 +77,7 @@ fn expected(output: Output, rows: &[BTreeSet<u32>], records: &[RuleRecord]) -> V
 }
 
 /// The same of a reduction, once the host has added what was left to it.
-fn completed(reduced: Reduced, output: Output, tables: &Tables, batch: &EncodedBatch, records: &[RuleRecord]) -> Vec<Vec<i64>> {
+fn completed(reduced: Reduced, tables: &Tables, batch: &EncodedBatch, records: &[RuleRecord]) -> Vec<Vec<i64>> {
     let Reduced { mut reduction, rest } = reduced;
     for (row, rules) in matches(tables, batch, &rest).iter().enumerate() {
         rules.iter().for_each(|rule| reduction.add(row, RuleId(*rule), &records[*rule as usize]));
@@ -85,15 +86,13 @@ fn completed(reduced: Reduced, output: Output, tables: &Tables, batch: &EncodedB
         assert_eq!(hits.rows(), batch.rows);
         (0..hits.rows()).map(|row| hits.row(row).iter().map(|rule| i64::from(rule.0)).collect()).collect()
     };
-    match output {
-        Output::Scores => {
-            let (scores, actions) = reduction.scores().unwrap();
+    let numbers = |rules: Vec<u32>| rules.into_iter().map(|rule| vec![i64::from(rule)]).collect();
+    match reduction.answer() {
+        Answer::Scores { scores, actions } => {
             scores.into_iter().zip(actions).map(|(score, action)| vec![score, i64::from(action)]).collect()
         }
-        Output::First => reduction.first().unwrap().into_iter().map(|rule| vec![i64::from(rule)]).collect(),
-        Output::Counts => reduction.counts().unwrap().into_iter().map(|count| vec![i64::from(count)]).collect(),
-        Output::Top(_) => of_hits(reduction.top().unwrap()),
-        Output::Lists => of_hits(reduction.lists().unwrap()),
+        Answer::First(rules) | Answer::Counts(rules) => numbers(rules),
+        Answer::Top(hits) | Answer::Lists(hits) => of_hits(hits),
     }
 }
 
@@ -105,7 +104,7 @@ fn check(matcher: &mut GpuMatcher, tables: &Tables, batch: &EncodedBatch, record
     for output in OUTPUTS {
         let reduced = matcher.reduce(batch, output).unwrap();
         left = reduced.rest.len();
-        let found = completed(reduced, output, tables, batch, records);
+        let found = completed(reduced, tables, batch, records);
         let expected = expected(output, &rows, records);
         for row in 0..batch.rows {
             assert_eq!(found[row], expected[row], "{output:?}, row {row} of {}", batch.rows);
@@ -162,7 +161,7 @@ fn batches_in_flight_are_answered_in_order() {
         assert_eq!(answers.len(), batches.len());
         for (reduced, batch) in answers.into_iter().zip(&batches) {
             let rows = matches(&tables, batch, &plain::candidates(&tables.borrowed(), batch));
-            assert_eq!(completed(reduced, output, &tables, batch, &records), expected(output, &rows, &records), "{output:?}");
+            assert_eq!(completed(reduced, &tables, batch, &records), expected(output, &rows, &records), "{output:?}");
         }
     }
     assert_eq!(matcher.idle_flights(), IN_FLIGHT, "buffers are used again");
@@ -246,7 +245,7 @@ fn faults_in_the_reductions_are_noticed() {
             let mut matcher = GpuMatcher::for_outputs(Arc::clone(&gpu), &tables.borrowed(), records, GpuOptions::default()).unwrap();
             // Results that contradict each other are refused.
             let Ok(reduced) = matcher.reduce(batch, output) else { return true };
-            let found = completed(reduced, output, tables, batch, records);
+            let found = completed(reduced, tables, batch, records);
             let rows = matches(tables, batch, &plain::candidates(&tables.borrowed(), batch));
             found != expected(output, &rows, records)
         });
@@ -266,7 +265,6 @@ fn what_cannot_be_reduced_is_an_error() {
     let with = |rules| GpuMatcher::for_outputs(Arc::clone(&gpu), &tables.borrowed(), rules, GpuOptions::default());
     assert!(matches!(with(&records[..1]).err(), Some(GpuError::Tables(_))));
     let mut matcher = with(&records).unwrap();
-    assert!(matches!(matcher.reduce(&batch, Output::Top(0)), Err(GpuError::Batch(_))));
     let ticket = matcher.submit_for(&batch, Output::Counts).unwrap();
     assert!(matches!(matcher.collect(ticket), Err(GpuError::Batch(_))));
 }

@@ -2,11 +2,12 @@
 
 use crate::matcher::gpu::flight::ENTRY_BYTES;
 use crate::matcher::gpu::launch::{self, Launch};
-use crate::matcher::gpu::output::{Output, Verdict};
+use crate::matcher::gpu::output::Verdict;
 use crate::matcher::gpu::pages::ResidentGroup;
 use crate::matcher::gpu::stages::{
     Access, BRUTE, DESCEND, ORDER, PLAN, REDUCE, SCAN, SCATTER, SEED, SETTLE, STORAGE_BUFFERS_MAX, StageSource, TOP, VERIFY,
 };
+use crate::matcher::output::Output;
 use crate::tables::Candidate;
 use crate::tables::layout::{self, Node, Partition, Segment, SetTest, SlotLanes, Tail};
 use std::mem::offset_of;
