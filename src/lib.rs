@@ -50,7 +50,7 @@
 //! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `decide` | `flow`, `id`, `tables` |
-//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `rule`, `tables` |
+//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |

@@ -36,7 +36,8 @@ impl Term {
     /// What the codes of a row say.
     pub fn verdict(&self, codes: &[u32]) -> Verdict {
         let mut open = self.open;
-        for member in &self.members {
+        // Whoever asks has mostly looked at the narrowest already.
+        for member in self.members.iter().rev() {
             match member.verdict(codes[member.column as usize]) {
                 Verdict::Fails => return Verdict::Fails,
                 Verdict::Holds => {}
@@ -51,6 +52,8 @@ impl Term {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     pub column: u32,
+    /// From the lowest to the highest of them.
+    hull: [u32; 2],
     /// (low, high), both included; ascending and disjoint. At least one.
     pub ranges: Vec<[u32; 2]>,
     /// Codes in the ranges that some values have which are in, and some which are not; ascending.
@@ -61,6 +64,12 @@ pub struct Member {
 
 impl Member {
     fn verdict(&self, code: u32) -> Verdict {
+        if code < self.hull[0] || self.hull[1] < code {
+            return Verdict::Fails;
+        }
+        if self.ranges.len() == 1 && self.unsure.is_empty() {
+            return Verdict::Holds;
+        }
         let after = self.ranges.partition_point(|[low, _]| *low <= code);
         if after == 0 || code > self.ranges[after - 1][1] {
             Verdict::Fails
@@ -119,11 +128,13 @@ impl Coder {
             halves.insert_lowest(0);
         }
         let covered: u32 = halves.ranges.iter().map(|[low, high]| high - low + 1).sum();
+        let ranges: Vec<[u32; 2]> = halves.ranges.into_iter().map(|range| range.map(|half| half * step)).collect();
         Member {
             column,
-            share: f64::from(covered) / (2 * count(keys) + 2) as f64,
-            ranges: halves.ranges.into_iter().map(|range| range.map(|half| half * step)).collect(),
+            hull: [ranges[0][0], ranges[ranges.len() - 1][1]],
+            ranges,
             unsure: halves.unsure.into_iter().map(|half| half * step).collect(),
+            share: f64::from(covered) / (2 * count(keys) + 2) as f64,
         }
     }
 }

@@ -16,7 +16,7 @@
 //! The rules have an order, as in a file: a rule that is added comes last, one that is replaced or switched keeps its place. Whatever was done to the rules,
 //! [`Snapshot::hits`] are those that compiling them all, in this order, would give.
 //!
-//! Memory: 8 to 16 bytes a rule for looking up ids, 8 a rule for the order once there was a compaction, about a kilobyte for each rule that is newer than the base, and a quarter of a
+//! Memory: 8 to 16 bytes a rule for looking up ids, 8 a rule for the order once there was a compaction, two to four kilobytes for each rule that is newer than the base, and a quarter of a
 //! bit a rule for each snapshot that is kept while everything changes. A kept snapshot keeps its base: until the history has moved on, a compaction means two of them.
 
 mod base;
@@ -30,6 +30,7 @@ mod settled;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 pub use change::Change;
 pub use snapshot::Snapshot;

@@ -1,17 +1,18 @@
-//! Newer rules that are searched together: for each partition, entries of their terms by the codes of one column. Made in milliseconds: conditions were brought into
+//! Newer rules that are searched together: for each partition, entries of their terms by the codes of one column, and tables of those terms that are too wide for it. Made in milliseconds: conditions were brought into
 //! codes when the rules came.
 
 use super::codes::{Term, Verdict};
 use super::entries::Entry;
 use super::newer::Newer;
+use super::wide::Wide;
 use crate::flow::EncodedBatch;
 use crate::id::RuleId;
+use crate::tables::MatchTables;
 use crate::tables::layout::NONE;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-/// Terms that ask for more than this share of a column's codes are looked at for every row of their partition.
+/// Terms that ask for more than this share of a column's codes are [`Wide`].
 const WIDE: f64 = 0.125;
 
 /// Buckets of a shelf for each of its terms, and how often a term is in them beyond once an entry; and buckets at most.
@@ -31,6 +32,7 @@ pub struct Settled {
     /// For each bucket of each shelf where its entries start, and one more a shelf, the end.
     starts: Vec<u32>,
     entries: Vec<Entry>,
+    wide: Wide,
 }
 
 /// Where the entries of a partition are.
@@ -40,8 +42,6 @@ struct Shelf {
     column: u32,
     shift: u32,
     first_start: u32,
-    /// Entries that are looked at whatever the column has.
-    wide: Range<u32>,
 }
 
 impl Settled {
@@ -54,25 +54,31 @@ impl Settled {
         let mut order: Vec<(u32, u32)> =
             (0..).zip(&settled.terms).map(|(term, (rule, _))| (settled.rules[*rule as usize].partition, term)).collect();
         order.sort_unstable();
+        let mut wide = Vec::new();
         for terms in order.chunk_by(|a, b| a.0 == b.0) {
             settled.partitions.resize(terms[0].0 as usize, NONE);
             settled.partitions.push(settled.shelves.len() as u32);
-            settled.shelve(terms.iter().map(|(_, term)| *term));
+            let left = settled.shelve(terms.iter().map(|(_, term)| *term));
+            wide.extend(left.into_iter().map(|term| (terms[0].0, term)));
         }
+        settled.wide = Wide::new(wide.into_iter().map(|(partition, number)| (partition, number, settled.term(number))));
         settled
     }
 
-    /// Adds the shelf of a partition's terms.
-    fn shelve(&mut self, terms: impl Iterator<Item = u32> + Clone) {
+    /// Adds the shelf of a partition's terms, and gives those back that are wide.
+    fn shelve(&mut self, terms: impl Iterator<Item = u32> + Clone) -> Vec<u32> {
         let column = leading(terms.clone().map(|number| self.term(number)));
-        let (mut count, mut narrow, mut wide) = (0, Vec::new(), Vec::new());
+        let (mut narrow, mut wide) = (Vec::new(), Vec::new());
+        let mut count = 0;
         for number in terms {
             let term = self.term(number);
             match term.members.iter().position(|member| member.column == column) {
-                Some(at) if term.members[at].share <= WIDE => Entry::each(term, number, at, |entry, codes| narrow.push((codes, entry))),
-                _ => Entry::each(term, number, 0, |entry, _| wide.push(entry)),
+                Some(at) if term.members[at].share <= WIDE => {
+                    Entry::each(term, number, at, |entry, codes| narrow.push((codes, entry)));
+                    count += 1;
+                }
+                _ => wide.push(number),
             }
-            count += 1;
         }
         // As many buckets as keep few entries in each, and each entry in few of them.
         let mut buckets = (count * PER_TERM).next_power_of_two().min(BUCKETS_MAX);
@@ -93,14 +99,8 @@ impl Settled {
         let start = |bucket| (first_entry + shelved.partition_point(|(of, _)| *of < bucket)) as u32;
         self.starts.extend((0..=buckets).map(start));
         self.entries.extend(shelved.iter().map(|(_, entry)| *entry));
-        let first_wide = self.entries.len() as u32;
-        self.entries.extend(wide);
-        self.shelves.push(Shelf {
-            column,
-            shift: u32::BITS - buckets.trailing_zeros(),
-            first_start,
-            wide: first_wide..self.entries.len() as u32,
-        });
+        self.shelves.push(Shelf { column, shift: u32::BITS - buckets.trailing_zeros(), first_start });
+        wide
     }
 
     fn term(&self, number: u32) -> &Term {
@@ -121,8 +121,9 @@ impl Settled {
         self.ids.get(id).map(|rule| RuleId(*rule))
     }
 
-    /// Calls `found` for rows and rules with what codes say of them; where nothing is said, the rule does not match.
-    pub fn candidates(&self, batch: &EncodedBatch, mut found: impl FnMut(u32, RuleId, Verdict)) {
+    /// Calls `found` for rows and rules with what codes say of them; where nothing is said, the rule does not match. The batch is encoded for `base`; which of its rows
+    /// are of tenants that came later is not in it any more afterwards.
+    pub fn candidates(&self, base: &MatchTables, batch: &mut EncodedBatch, mut found: impl FnMut(u32, RuleId, Verdict)) {
         let shelf = |partition: u32| self.partitions.get(partition as usize).and_then(|shelf| self.shelves.get(*shelf as usize));
         let of_all = shelf(0);
         // One thing for all rows, then the next: so one row's memory is fetched while others are looked at.
@@ -131,9 +132,6 @@ impl Settled {
             let bucket = codes.get(shelf.column as usize).map_or(0, |code| (u64::from(*code) >> shelf.shift) as usize);
             let start = shelf.first_start as usize + bucket;
             runs.push((row, self.starts[start]..self.starts[start + 1]));
-            if !shelf.wide.is_empty() {
-                runs.push((row, shelf.wide.clone()));
-            }
         };
         for (row, partition) in (0..).zip(&batch.partitions) {
             let own = if *partition == 0 { None } else { shelf(*partition) };
@@ -145,9 +143,11 @@ impl Settled {
             let entries = &self.entries[entries.start as usize..entries.end as usize];
             admitted.extend(entries.iter().filter(|entry| entry.admits(codes)).map(|entry| (row, entry.number)));
         }
-        for (row, number) in admitted {
+        let mut told = |batch: &EncodedBatch, row: u32, number: u32| {
             found(row, RuleId(self.terms[number as usize].0), self.term(number).verdict(batch.row(row as usize)));
-        }
+        };
+        admitted.into_iter().for_each(|(row, number)| told(batch, row, number));
+        self.wide.candidates(base, batch, told);
     }
 }
 

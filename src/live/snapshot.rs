@@ -206,7 +206,7 @@ impl Snapshot {
         self.strangers.find(self.schema(), batch, &mut encoded.partitions);
         let mut candidates = Candidates::default();
         self.loose_candidates(&encoded, &mut candidates);
-        self.settled.candidates(&encoded, |row, rule, verdict| {
+        self.settled.candidates(&self.base.artifact().tables(), &mut encoded, |row, rule, verdict| {
             if !self.settled_dead.contains(rule) {
                 candidates.add(row, self.first_settled() + rule.0, verdict);
             }
