@@ -19,7 +19,7 @@
 //! * **Events to hits.** [`encode`] turns each value into a code, its place among the thresholds of its column; [`matcher`] compares codes
 //!   with ranges, on the CPU or in WGSL, and reduces what holds to an output of each row where no lists are wanted; [`engine`] evaluates residuals on the
 //!   candidates that are left, with [`expr`] over whole columns. [`decide`] makes a score and an action of the hits.
-//! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in small parts beside it, and what of the base
+//! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`rule::oracle`], and shares neither tables nor encoder nor columnar
 //!   evaluation with the others. Every back end gives its answer, to the bit.
@@ -50,11 +50,11 @@
 //! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `decide` | `flow`, `id`, `tables` |
-//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `rule`, `tables` |
+//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -64,7 +64,7 @@
 //! place of a value among the thresholds of its column; *residual*, the part of a term that is evaluated and not looked up; *candidate*, a
 //! row and a term whose ranges hold; *hit*, a row and a rule that matches it; *decision*, what the engine says of one event; *artifact*, compiled
 //! rules; *generation*, an artifact in service, named by its hash; *change*, of one rule; *snapshot*, a state of changing rules, named by a hash of its first artifact and the
-//! changes since; *base*, the artifact that most of them lie in; *part*, newer rules compiled together; *loose rule*, one that is not yet in a part; *compaction*,
+//! changes since; *base*, the artifact that most of them lie in; *settled rule*, a newer one that is searched with others; *loose rule*, one that is not yet; *compaction*,
 //! a new base of everything.
 //!
 //! # Modules

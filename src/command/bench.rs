@@ -3,11 +3,11 @@
 mod answers;
 mod cases;
 mod chart;
+mod live;
 mod measure;
 mod report;
 
 use super::Failure;
-use super::devices::instruction_set;
 use super::matching::all_cores;
 use crate::matcher::cpu::Isa;
 use crate::matcher::output::{Output, Reduction};
@@ -27,6 +27,8 @@ pub enum Subject {
     Generated(Workload),
     /// W4: packet filters, from files.
     Packets,
+    /// W5: F1 while its rules change.
+    Changes,
 }
 
 impl FromStr for Subject {
@@ -36,7 +38,10 @@ impl FromStr for Subject {
         if name.eq_ignore_ascii_case("W4") {
             return Ok(Self::Packets);
         }
-        name.parse().map(Self::Generated).map_err(|_| format!("there is no workload {name}; there are F1, F2, W1, W2, W4"))
+        if name.eq_ignore_ascii_case("W5") {
+            return Ok(Self::Changes);
+        }
+        name.parse().map(Self::Generated).map_err(|_| format!("there is no workload {name}; there are F1, F2, W1, W2, W4, W5"))
     }
 }
 
@@ -45,6 +50,7 @@ impl Subject {
         match self {
             Self::Generated(workload) => workload.name(),
             Self::Packets => "W4",
+            Self::Changes => "W5",
         }
     }
 }
@@ -120,7 +126,7 @@ impl Wanted {
 /// What `bench` was asked to do.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// F1, F2, W1, W2 or W4; benches/README.md tells what they are
+    /// F1, F2, W1, W2, W4 or W5; benches/README.md tells what they are
     #[arg(long, default_value = "F1")]
     pub workload: Subject,
     /// Rules, of the workloads that are generated
@@ -175,14 +181,17 @@ impl Options {
 /// # Errors
 /// Back ends that disagree, answers other than the known ones, a back end that cannot be had, files that cannot be read or written.
 pub fn bench(options: &Options, out: &mut dyn Write, progress: &mut dyn FnMut(&str)) -> Result<(), Failure> {
+    if options.workload == Subject::Changes {
+        return live::bench(options, out, progress);
+    }
     let report = measured(options, KNOWN, progress)?;
     if let Some(path) = &options.csv {
-        report.append_csv(path)?;
+        report::append_csv(path, report.rows())?;
     }
     if let Some(path) = &options.chart {
         std::fs::write(path, chart::svg(&report)).map_err(|error| format!("{}: cannot be written: {error}", path.display()))?;
     }
-    Ok(if options.json { report.json(out) } else { report.table(out) }?)
+    Ok(if options.json { report::json_lines(out, report.rows()) } else { report.table(out) }?)
 }
 
 /// What was found out of one back end, over all cases.
@@ -206,7 +215,7 @@ fn measured(options: &Options, known_answers: &[Known], progress: &mut dyn FnMut
         threads: options.threads,
         runs: options.runs,
         output: options.output.output().map(|(name, _)| name),
-        machine: format!("{} cores, {}", all_cores(), instruction_set()),
+        machine: report::machine(),
         notes,
         ..Report::default()
     };

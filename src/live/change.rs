@@ -1,12 +1,11 @@
 //! Changes of single rules, and the snapshot that they make of another.
 
-use super::dead::Dead;
-use super::part::Loose;
-use super::snapshot::{LooseState, PartState, Place, Snapshot};
+use super::newer::{Changed, Newer};
+use super::snapshot::{Place, Snapshot};
 use super::{LOOSE_MAX, Shared, merge};
 use crate::compile::{self, Checked};
-use crate::engine::router::Choice;
 use crate::rule::{Diagnostic, Limits, Rule, Severity, Status, print};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A change of one rule.
@@ -34,37 +33,40 @@ impl Change {
 }
 
 /// The snapshot after `changes`.
-pub fn applied(shared: &Shared, before: &Snapshot, pinned: usize, changes: &[Change]) -> Result<Snapshot, Vec<Diagnostic>> {
-    let mut draft = Draft { shared, pinned, rules: before.rules(), next: before.clone() };
-    let mut wrong = Vec::new();
-    for change in changes {
-        match draft.change(change) {
-            Ok(()) if draft.next.loose.len() >= LOOSE_MAX => draft.fold().map_err(|problem| vec![unusable(problem)])?,
-            Ok(()) => {}
-            Err(diagnostics) => wrong.extend(diagnostics),
-        }
+pub fn applied(shared: &Shared, before: &Snapshot, changes: &[Change]) -> Result<Snapshot, Vec<Diagnostic>> {
+    let mut draft = Draft { shared, rules: before.rules(), next: before.clone(), places: None };
+    if changes.len() > FEW {
+        draft.places = Some(before.loose.iter().map(|newer| Arc::clone(&newer.changed.rule.id)).zip(0..).collect());
     }
+    let wrong: Vec<Diagnostic> = changes.iter().filter_map(|change| draft.change(change).err()).flatten().collect();
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    // Many at once: compiled by who brings them, rather than evaluated one by one for the next batches.
-    if changes.len() > 2 * shared.settings.loose && draft.next.loose.len() > 2 * shared.settings.loose {
-        draft.fold().map_err(|problem| vec![unusable(problem)])?;
+    // So many are settled by who brings them, rather than looked at one by one for the next batches.
+    if draft.next.loose.len() >= LOOSE_MAX {
+        draft.next = draft.next.settled();
     }
     Ok(draft.next)
 }
 
+/// Changes for which loose rules are looked at one by one, rather than put in a table by their ids.
+const FEW: usize = 16;
+
 /// A snapshot that is being made.
 struct Draft<'a> {
     shared: &'a Shared,
-    pinned: usize,
     rules: usize,
     next: Snapshot,
+    /// Where the loose rules are, for many changes.
+    places: Option<HashMap<Arc<str>, usize, foldhash::fast::FixedState>>,
 }
 
 impl Draft<'_> {
     fn change(&mut self, change: &Change) -> Result<(), Vec<Diagnostic>> {
-        let place = self.next.place(change.id());
+        let place = match &self.places {
+            None => self.next.place(change.id()),
+            Some(places) => places.get(change.id()).map(|at| Place::Loose(*at)).or_else(|| self.next.place_compiled(change.id())),
+        };
         let there = || place.ok_or_else(|| vec![unknown(change.id())]);
         let limits = &self.shared.limits;
         match change {
@@ -125,15 +127,25 @@ impl Draft<'_> {
                 self.next.next_rank - 1
             }
         };
-        let loose = Arc::new(Loose::new(rank, rule, expr));
-        self.next.loose.push(LooseState::new(loose, &self.next.tenants));
+        if let Some(places) = &mut self.places {
+            places.insert(Arc::clone(&rule.id), self.next.loose.len());
+        }
+        let changed = Arc::new(Changed::new(rank, rule, expr));
+        self.next.loose.push(Arc::new(Newer::new(changed, &self.next.base, &mut self.next.strangers, self.shared.limits.terms)));
         Ok(())
     }
 
     fn remove(&mut self, place: Place) {
         match place {
-            Place::Part(part, rule) => Arc::make_mut(&mut self.next.parts[part].dead).insert(rule),
-            Place::Loose(at) => drop(self.next.loose.remove(at)),
+            Place::Base(rule) => Arc::make_mut(&mut self.next.dead).insert(rule),
+            Place::Settled(rule) => Arc::make_mut(&mut self.next.settled_dead).insert(rule),
+            Place::Loose(at) => {
+                let removed = self.next.loose.swap_remove(at);
+                if let Some(places) = &mut self.places {
+                    places.remove(&removed.changed.rule.id);
+                    self.next.loose.get(at).map(|moved| places.insert(Arc::clone(&moved.changed.rule.id), at));
+                }
+            }
         }
     }
 
@@ -146,17 +158,6 @@ impl Draft<'_> {
             hasher.update(part);
         }
         self.next.generation = hasher.finalize().to_hex().as_str().into();
-    }
-
-    /// Compiles the loose rules.
-    fn fold(&mut self) -> Result<(), String> {
-        let from = merge::first_input(&self.next, self.pinned);
-        let part = merge::compiled(self.shared, &self.next.parts[from..], &self.next.loose, Choice::Cpu)?;
-        self.next.parts.truncate(from);
-        self.next.loose.clear();
-        self.next.parts.push(PartState::new(Arc::new(part), Arc::new(Dead::default()), &self.next.tenants));
-        self.next.number();
-        Ok(())
     }
 }
 

@@ -1,18 +1,20 @@
-//! Keeping house: loose rules into parts, small parts into larger ones, and everything into a new base, while the rules change.
+//! Keeping house: loose rules are settled, and everything is compiled into a new base, while the rules change.
 //!
-//! Both compile the rules that are alive in one snapshot, which takes its time, and then put the result in the place of what it was made of in the snapshot that is current by
-//! then. What has died between the two is looked up in the result by its id, and is dead there as well. If the rules went back meanwhile, so that something lives again that was not
-//! compiled, or what was compiled is in no part any more, the result is dropped.
+//! Both make something of the rules that are alive in one snapshot, which takes its time, and then put it in the place of what it was made of in the snapshot that is current by
+//! then. Which of those rules have died between the two is looked up by what they are; they are dead there as well. If the rules went back meanwhile, so that something of the base
+//! lives again that was not compiled, the result is dropped.
 
+use super::base::{Base, Rank};
 use super::dead::Dead;
-use super::part::{Loose, Part, Rank};
-use super::snapshot::{LooseState, PartState, Snapshot, Tenants};
-use super::{GROWTH, Shared, lock};
+use super::newer::{Changed, Newer, Strangers};
+use super::settled::Settled;
+use super::snapshot::Snapshot;
+use super::{Shared, lock};
 use crate::compile::Context;
-use crate::engine::router::Choice;
 use crate::id::RuleId;
 use crate::rule::{Limits, Rule};
 use crate::tables::ArtifactError;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -24,69 +26,50 @@ pub fn again(limits: &Limits) -> Limits {
     Limits { condition_bytes, nodes, list_entries, nesting: nesting.max(limits.nesting * 2), ..limits.clone() }
 }
 
-/// The first of the parts that the loose rules are to be compiled together with.
-pub fn first_input(snapshot: &Snapshot, pinned: usize) -> usize {
-    let mut rules = snapshot.loose.len();
-    let mut first = snapshot.parts.len();
-    while first > pinned.max(1) && snapshot.parts[first - 1].alive() < GROWTH * rules {
-        first -= 1;
-        rules += snapshot.parts[first].alive();
-    }
-    first
-}
-
-/// One part of the living rules of some parts and of loose ones.
-pub fn compiled(shared: &Shared, parts: &[PartState], loose: &[LooseState], choice: Choice) -> Result<Part, String> {
+/// A base of the rules that are alive in a snapshot.
+pub fn compiled(shared: &Shared, snapshot: &Snapshot) -> Result<Base, String> {
     let limits = again(&shared.limits);
     let context = Context { threads: shared.settings.threads, ..shared.context(&limits) };
     let mut damaged = None;
-    let part = Part::compile(Living::new(parts, loose, &shared.stop, &mut damaged), &context, choice);
-    damaged.map_or(part, |error| Err(error.to_string()))
+    let base = Base::compile(Living::new(snapshot, &shared.stop, &mut damaged), &context, shared.settings.choice);
+    damaged.map_or(base, |error| Err(error.to_string()))
 }
 
-/// The living rules of parts and loose ones, ascending by rank.
+/// The living rules of a snapshot, ascending by rank.
 struct Living<'a> {
-    cursors: Vec<Cursor<'a>>,
+    snapshot: &'a Snapshot,
+    /// The next rule of the base, and the texts of the block that it is in.
+    next: RuleId,
+    first_text: RuleId,
+    texts: Vec<String>,
     /// Descending by rank.
-    loose: Vec<&'a Loose>,
+    newer: Vec<&'a Changed>,
     stop: &'a AtomicBool,
     damaged: &'a mut Option<ArtifactError>,
 }
 
-/// A place among the rules of a part.
-struct Cursor<'a> {
-    state: &'a PartState,
-    next: u32,
-    first_text: RuleId,
-    texts: Vec<String>,
-}
-
 impl<'a> Living<'a> {
-    fn new(parts: &'a [PartState], loose: &'a [LooseState], stop: &'a AtomicBool, damaged: &'a mut Option<ArtifactError>) -> Self {
-        let cursor = |state| Cursor { state, next: 0, first_text: RuleId(0), texts: Vec::new() };
-        let mut loose: Vec<&Loose> = loose.iter().map(|state| &*state.loose).collect();
-        loose.sort_unstable_by_key(|loose| std::cmp::Reverse(loose.rank));
-        Self { cursors: parts.iter().map(cursor).collect(), loose, stop, damaged }
+    fn new(snapshot: &'a Snapshot, stop: &'a AtomicBool, damaged: &'a mut Option<ArtifactError>) -> Self {
+        let mut newer: Vec<&Changed> = snapshot.newer().map(|newer| &*newer.changed).collect();
+        newer.sort_unstable_by_key(|changed| std::cmp::Reverse(changed.rank));
+        Self { snapshot, next: RuleId(0), first_text: RuleId(0), texts: Vec::new(), newer, stop, damaged }
     }
-}
 
-impl Cursor<'_> {
-    fn rank(&mut self) -> Option<Rank> {
-        let PartState { part, dead, .. } = self.state;
-        while (self.next as usize) < part.len() && dead.contains(RuleId(self.next)) {
-            self.next += 1;
+    fn next_rank(&mut self) -> Option<Rank> {
+        let Snapshot { base, dead, .. } = self.snapshot;
+        while self.next.index() < base.len() && dead.contains(self.next) {
+            self.next.0 += 1;
         }
-        ((self.next as usize) < part.len()).then(|| part.rank(RuleId(self.next)))
+        (self.next.index() < base.len()).then(|| base.rank(self.next))
     }
 
     fn take(&mut self) -> Result<Rule, ArtifactError> {
-        let rule = RuleId(self.next);
-        self.next += 1;
-        let part = &self.state.part;
+        let (rule, base) = (self.next, &self.snapshot.base);
+        self.next.0 += 1;
         if self.texts.len() <= (rule.0 - self.first_text.0) as usize {
-            (self.first_text, self.texts) = part.texts(rule)?;
+            (self.first_text, self.texts) = base.texts(rule)?;
         }
-        part.rule(rule, Some(&self.texts[(rule.0 - self.first_text.0) as usize]))
+        base.rule(rule, Some(&self.texts[(rule.0 - self.first_text.0) as usize]))
     }
 }
 
@@ -97,12 +80,12 @@ impl Iterator for Living<'_> {
         if self.stop.load(Ordering::Relaxed) || self.damaged.is_some() {
             return None;
         }
-        let of_parts = self.cursors.iter_mut().enumerate().filter_map(|(at, cursor)| cursor.rank().map(|rank| (rank, at))).min();
-        if let Some(loose) = self.loose.pop_if(|loose| of_parts.is_none_or(|(rank, _)| loose.rank < rank)) {
-            return Some((loose.rank, loose.rule.clone()));
+        let of_base = self.next_rank();
+        if let Some(changed) = self.newer.pop_if(|changed| of_base.is_none_or(|rank| changed.rank < rank)) {
+            return Some((changed.rank, changed.rule.clone()));
         }
-        let (rank, at) = of_parts?;
-        match self.cursors[at].take() {
+        let rank = of_base?;
+        match self.take() {
             Ok(rule) => Some((rank, rule)),
             Err(error) => {
                 *self.damaged = Some(error);
@@ -112,119 +95,135 @@ impl Iterator for Living<'_> {
     }
 }
 
-/// Rules that were compiled: those that were alive in some parts of a snapshot, and its loose rules.
-struct Inputs {
-    parts: Vec<PartState>,
-    loose: Vec<LooseState>,
+/// Rules as things: what two snapshots share is the same in memory.
+type Rules = HashSet<*const Changed, foldhash::fast::FixedState>;
+
+fn rules<'a>(newer: impl Iterator<Item = &'a Arc<Newer>>) -> Rules {
+    newer.map(|newer| Arc::as_ptr(&newer.changed)).collect()
 }
 
-impl Inputs {
-    fn has_part(&self, state: &PartState) -> bool {
-        self.parts.iter().any(|input| Arc::ptr_eq(&input.part, &state.part))
-    }
-
-    fn has_loose(&self, state: &LooseState) -> bool {
-        self.loose.iter().any(|input| Arc::ptr_eq(&input.loose, &state.loose))
-    }
-
-    /// Marks dead in `part`, which was made of the inputs, what has died since, and takes the inputs to where they are in `after`.
-    /// `false` where `after` is no successor of what was compiled.
-    fn follow(&mut self, after: &Snapshot, part: &Part, dead: &mut Dead) -> bool {
-        let mut died = |id: &str| part.find(id).map(|rule| dead.insert(rule)).is_some();
-        for input in &mut self.parts {
-            let Some(now) = after.parts.iter().find(|state| Arc::ptr_eq(&state.part, &input.part)) else { return false };
-            let lives_again = input.dead.since(&now.dead).next().is_some();
-            if lives_again || !now.dead.since(&input.dead).all(|rule| died(now.part.artifact().rule_name(rule))) {
-                return false;
-            }
-            input.dead = Arc::clone(&now.dead);
+impl Snapshot {
+    /// The same rules where those of `before`, an earlier state, were settled. `None` where this is no later state of it.
+    pub(super) fn after_merge(&self, before: &Self, settled: &Arc<Settled>) -> Option<Self> {
+        let lives_again = before.settled_dead.since(&self.settled_dead).next().is_some();
+        if !Arc::ptr_eq(&self.base, &before.base) || !Arc::ptr_eq(&self.settled, &before.settled) || lives_again {
+            return None;
         }
-        let kept = |input: &LooseState| after.loose.iter().any(|state| Arc::ptr_eq(&state.loose, &input.loose));
-        self.loose.iter().filter(|input| !kept(input)).all(|input| died(&input.loose.rule.id))
+        let (inputs, loose) = (rules(before.loose.iter()), rules(self.loose.iter()));
+        let died_loose = before.loose.iter().filter(|newer| !loose.contains(&Arc::as_ptr(&newer.changed)));
+        let died_settled = self.settled_dead.since(&before.settled_dead).map(|rule| self.settled.rule(rule));
+        let mut dead = Dead::default();
+        died_loose.chain(died_settled).filter_map(|newer| settled.find(&newer.changed.rule.id)).for_each(|rule| dead.insert(rule));
+        let mut next = Self { settled: Arc::clone(settled), settled_dead: Arc::new(dead), ..self.clone() };
+        next.loose.retain(|newer| !inputs.contains(&Arc::as_ptr(&newer.changed)));
+        Some(next)
+    }
+}
+
+/// A new base in the making, of the rules alive in `before`.
+pub struct Rebase<'a> {
+    before: &'a Snapshot,
+    base: Arc<Base>,
+    /// Newer rules that are in it.
+    inputs: Rules,
+    /// Those that are not, coded for it.
+    coded: HashMap<*const Changed, Arc<Newer>, foldhash::fast::FixedState>,
+    settled: Arc<Settled>,
+    strangers: Arc<Strangers>,
+    /// The limit of a condition's terms.
+    terms: usize,
+}
+
+impl<'a> Rebase<'a> {
+    pub(super) fn new(before: &'a Snapshot, base: Base, terms: usize) -> Self {
+        let inputs = rules(before.newer());
+        Self { before, base: Arc::new(base), inputs, coded: HashMap::default(), settled: Arc::default(), strangers: Arc::default(), terms }
+    }
+
+    /// The rules of a snapshot that the base does not have, in its codes.
+    fn newer(&mut self, snapshot: &Snapshot) -> Vec<Arc<Newer>> {
+        let Self { base, inputs, coded, strangers, terms, .. } = self;
+        let newer = snapshot.newer().filter(|newer| !inputs.contains(&Arc::as_ptr(&newer.changed)));
+        let code = |newer: &Arc<Newer>| {
+            let again = || Arc::new(Newer::new(Arc::clone(&newer.changed), base, strangers, *terms));
+            Arc::clone(coded.entry(Arc::as_ptr(&newer.changed)).or_insert_with(again))
+        };
+        newer.map(code).collect()
+    }
+
+    /// Settles those that a snapshot has, before the writers have to wait.
+    pub(super) fn settle(&mut self, snapshot: &Snapshot) {
+        self.settled = Arc::new(Settled::new(self.newer(snapshot)));
+    }
+
+    /// The rules of `current` over the new base. `None` where that is no later state of what was compiled.
+    pub(super) fn of(&mut self, current: &Snapshot) -> Option<Snapshot> {
+        let before = self.before;
+        if !Arc::ptr_eq(&current.base, &before.base) || before.dead.since(&current.dead).next().is_some() {
+            return None;
+        }
+        let alive = rules(current.newer());
+        let newer = self.newer(current);
+        let base = &self.base;
+        let died_newer = before.newer().filter(|newer| !alive.contains(&Arc::as_ptr(&newer.changed)));
+        let died_base = current.dead.since(&before.dead).map(|rule| before.base.artifact().rule_name(rule));
+        let mut dead = Dead::default();
+        let ids = died_newer.map(|newer| &*newer.changed.rule.id).chain(died_base);
+        ids.filter_map(|id| base.find(id)).for_each(|rule| dead.insert(rule));
+        let settled = rules(self.settled.rules().iter());
+        let mut settled_dead = Dead::default();
+        let gone = self.settled.rules().iter().enumerate().filter(|(_, newer)| !alive.contains(&Arc::as_ptr(&newer.changed)));
+        gone.for_each(|(rule, _)| settled_dead.insert(RuleId::new(rule)));
+        Some(Snapshot {
+            base: Arc::clone(base),
+            dead: Arc::new(dead),
+            settled: Arc::clone(&self.settled),
+            settled_dead: Arc::new(settled_dead),
+            loose: newer.into_iter().filter(|newer| !settled.contains(&Arc::as_ptr(&newer.changed))).collect(),
+            strangers: Arc::clone(&self.strangers),
+            ..current.clone()
+        })
     }
 }
 
 impl Shared {
-    /// Merges the loose rules with the parts that are not much larger.
+    /// Settles the loose rules.
     pub(super) fn merge(&self) -> Result<bool, String> {
-        let merging = lock(&self.merging);
-        let merged = self.merge_now();
-        drop(merging);
-        merged
-    }
-
-    /// The lock `merging` is held.
-    fn merge_now(&self) -> Result<bool, String> {
-        let (before, first) = {
-            let writer = lock(&self.writer);
-            let before = self.current();
-            let first = first_input(&before, writer.pinned);
-            (before, first)
-        };
+        let _merging = lock(&self.merging);
+        let before = self.current();
         if before.loose.is_empty() {
             return Ok(false);
         }
-        let part = compiled(self, &before.parts[first..], &before.loose, Choice::Cpu)?;
-        let mut inputs = Inputs { parts: before.parts[first..].to_vec(), loose: before.loose.clone() };
-        let mut dead = Dead::default();
+        let settled = before.settled().settled;
         let writer = lock(&self.writer);
-        let current = self.current();
-        if self.stop.load(Ordering::Relaxed) || !inputs.follow(&current, &part, &mut dead) {
-            return Ok(false);
-        }
-        let mut next = (*current).clone();
-        next.parts.retain(|state| !inputs.has_part(state));
-        next.loose.retain(|state| !inputs.has_loose(state));
-        if dead.len() < part.len() {
-            next.parts.push(PartState::new(Arc::new(part), Arc::new(dead), &next.tenants));
-        }
-        next.number();
-        self.publish(Arc::new(next));
+        let next = self.current().after_merge(&before, &settled).filter(|_| !self.stop.load(Ordering::Relaxed));
+        let merged = next.is_some();
+        next.into_iter().for_each(|next| self.publish(Arc::new(next)));
         drop(writer);
-        Ok(true)
+        Ok(merged)
     }
 
     /// Compiles everything into a new base.
     pub(super) fn compact(&self) -> Result<bool, String> {
         let compacting = lock(&self.compacting);
-        let before = {
-            let _merging = lock(&self.merging);
-            self.merge_now()?;
-            let mut writer = lock(&self.writer);
-            let before = self.current();
-            writer.pinned = before.parts.len();
-            before
-        };
-        let done = self.compact_from(&before);
-        lock(&self.writer).pinned = 0;
+        let done = self.compact_from(&self.current());
         drop(compacting);
         done
     }
 
     pub(super) fn compact_from(&self, before: &Snapshot) -> Result<bool, String> {
-        let base = Arc::new(compiled(self, &before.parts, &[], self.settings.choice)?);
-        let tenants = Arc::new(Tenants::of(&base));
-        let mut inputs = Inputs { parts: before.parts.clone(), loose: Vec::new() };
-        let mut dead = Dead::default();
-        // Most of what died meanwhile is looked up before the writers have to wait.
-        if self.stop.load(Ordering::Relaxed) || !inputs.follow(&self.current(), &base, &mut dead) {
+        let base = in_background(|| compiled(self, before))?;
+        if self.stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
+        let mut rebase = Rebase::new(before, base, self.limits.terms);
+        rebase.settle(&self.current());
         let writer = lock(&self.writer);
-        let current = self.current();
-        if !inputs.follow(&current, &base, &mut dead) {
-            return Ok(false);
-        }
-        let mut next = (*current).clone();
-        next.parts = vec![PartState::new(base, Arc::new(dead), &tenants)];
-        let newer = current.parts.iter().filter(|state| !inputs.has_part(state));
-        next.parts.extend(newer.map(|state| PartState::new(Arc::clone(&state.part), Arc::clone(&state.dead), &tenants)));
-        next.loose = current.loose.iter().map(|state| LooseState::new(Arc::clone(&state.loose), &tenants)).collect();
-        next.tenants = tenants;
-        next.number();
-        self.publish(Arc::new(next));
+        let next = rebase.of(&self.current());
+        let done = next.is_some();
+        next.into_iter().for_each(|next| self.publish(Arc::new(next)));
         drop(writer);
-        Ok(true)
+        Ok(done)
     }
 
     /// What a background thread does until the engine is dropped: waits for `wanted`, then works while there is need.
@@ -257,6 +256,23 @@ impl Shared {
             }
         }
     }
+}
+
+/// Does long work on a thread of its own, to which the system prefers all others that have something to do.
+fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let on_thread = || {
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: the C library has it on every Linux, and takes three numbers.
+            unsafe extern "C" {
+                fn setpriority(which: u32, who: u32, nice: i32) -> i32;
+            }
+            // SAFETY: on Linux process number 0 is the thread that calls, and those that it begins later; where it is refused, nothing has changed.
+            let _ = unsafe { setpriority(0, 0, 19) };
+        }
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(on_thread).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 /// The threads that keep house.

@@ -2,27 +2,35 @@
 //!
 //! ```text
 //! snapshot = base            the artifact, as compiled; rules that changed since are marked dead
-//!          + parts           some dozens to some ten thousands of newer rules each, compiled together
-//!          + loose rules     the newest few, evaluated as they are
+//!          + settled rules   newer rules, by the codes of the base
+//!          + loose rules     the newest of them, each looked at by itself
 //! ```
 //! A change makes a new [`Snapshot`], which shares all but a few kilobytes with the one before, and puts it in service by switching a pointer: a batch that has begun
 //! ends with the snapshot that it began with, the next one sees all of the change. The last snapshots are kept, so going back is a switch, too.
-//! In the background loose rules are *merged* into parts, small parts into larger ones, each at least [`GROWTH`] times the next newer one; and once much has changed,
-//! *compaction* makes a new base of everything. Neither changes an answer, nor the name of the generation.
+//!
+//! A batch is encoded once, for the base. A rule that comes is brought into the codes of the base (`codes`); where they do not say all, because its bounds lie between thresholds of
+//! the base or it asks for what is no column there, its condition is evaluated on the few rows that are left open. So loose rules cost little, and *merging* them into the
+//! settled ones, which happens in the background, takes milliseconds. Once much has changed, *compaction* makes a new base of everything, on a thread that the system
+//! prefers others to, where it can be told so. Neither changes an answer, nor the name of the generation.
 //!
 //! The rules have an order, as in a file: a rule that is added comes last, one that is replaced or switched keeps its place. Whatever was done to the rules,
 //! [`Snapshot::hits`] are those that compiling them all, in this order, would give.
 //!
-//! Memory: 8 to 16 bytes a rule for looking up ids, 8 a rule for the order once there was a compaction, and a quarter of a bit a rule for each
-//! snapshot that is kept while everything changes. A kept snapshot keeps its base: until the history has moved on, a compaction means two of them.
+//! Memory: 8 to 16 bytes a rule for looking up ids, 8 a rule for the order once there was a compaction, two to four kilobytes for each rule that is newer than the base, and a quarter of a
+//! bit a rule for each snapshot that is kept while everything changes. A kept snapshot keeps its base: until the history has moved on, a compaction means two of them.
 
+mod base;
 mod change;
+mod codes;
 mod dead;
+mod entries;
 mod merge;
-mod part;
+mod newer;
+mod settled;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 pub use change::Change;
 pub use snapshot::Snapshot;
@@ -33,30 +41,26 @@ use crate::event::Schema;
 use crate::rule::lists::Lists;
 use crate::rule::{Diagnostic, Limits};
 use crate::tables::Artifact;
-use dead::Dead;
-use part::Part;
-use snapshot::{PartState, Tenants};
+use base::Base;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-/// Each part has at least this many times the rules of the next newer one, so that there are few of them and each rule is merged few times.
-pub const GROWTH: usize = 4;
-
-/// Loose rules beyond this number are compiled by who adds them, before they are in service.
+/// From so many loose rules on whoever makes a change settles them, rather than the background.
 const LOOSE_MAX: usize = 512;
 
 /// How a live engine keeps house.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What matches the base. Parts are small: the CPU matches them.
+    /// What matches the base. Newer rules are few: the CPU matches them.
     pub choice: Choice,
     /// Snapshots that are kept to go back to.
     pub history: usize,
-    /// Loose rules from which on they are merged into a part.
+    /// Loose rules from which on they are settled; or a share of the settled ones, whichever is more.
     pub loose: usize,
+    pub loose_share: f64,
     /// Changed rules from which on the base is compiled again: a share of the base's rules, and a number below which it is not worth it.
     pub compact_share: f64,
     pub compact_min: usize,
@@ -68,7 +72,16 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { choice: Choice::Auto, history: 32, loose: 16, compact_share: 0.125, compact_min: 8192, threads: 1, background: true }
+        Self {
+            choice: Choice::Auto,
+            history: 32,
+            loose: 64,
+            loose_share: 1.0 / 256.0,
+            compact_share: 0.125,
+            compact_min: 8192,
+            threads: 1,
+            background: true,
+        }
     }
 }
 
@@ -83,7 +96,7 @@ struct Shared {
     current: RwLock<Arc<Snapshot>>,
     /// Held while a new snapshot is made of the current one.
     writer: Mutex<Writer>,
-    /// Held while parts are merged, and while a base is compiled: one of each at a time.
+    /// Held while rules are settled, and while a base is compiled: one of each at a time.
     merging: Mutex<()>,
     compacting: Mutex<()>,
     wanted: Mutex<Wanted>,
@@ -99,8 +112,6 @@ struct Shared {
 struct Writer {
     /// Snapshots that were in service, the latest last.
     history: VecDeque<Arc<Snapshot>>,
-    /// Parts at the beginning that a compaction is being made of: merging leaves them alone.
-    pinned: usize,
 }
 
 /// What the background threads are to do.
@@ -136,12 +147,7 @@ impl LiveEngine {
     /// When the artifact is damaged, or the GPU was asked for and cannot be had.
     pub fn new(artifact: Arc<Artifact>, lists: Lists, limits: Limits, settings: Settings) -> Result<Self, String> {
         let schema = artifact.schema().clone();
-        let generation = artifact.generation().into();
-        let base = Arc::new(Part::new(artifact, None, settings.choice)?);
-        let tenants = Arc::new(Tenants::of(&base));
-        let next_rank = base.next_rank();
-        let parts = vec![PartState::new(base, Arc::new(Dead::default()), &tenants)];
-        let snapshot = Snapshot { generation, tenants, parts, loose: Vec::new(), next_rank };
+        let snapshot = Snapshot::new(Arc::new(Base::new(artifact, None, settings.choice)?));
         let background = settings.background;
         let shared = Arc::new(Shared {
             current: RwLock::new(Arc::new(snapshot)),
@@ -176,7 +182,7 @@ impl LiveEngine {
     pub fn apply(&self, changes: &[Change]) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
         let mut writer = lock(&self.shared.writer);
         let before = self.shared.current();
-        let next = Arc::new(change::applied(&self.shared, &before, writer.pinned, changes)?);
+        let next = Arc::new(change::applied(&self.shared, &before, changes)?);
         writer.remember(before, &self.shared.settings);
         self.shared.publish(Arc::clone(&next));
         drop(writer);
@@ -209,7 +215,7 @@ impl LiveEngine {
         lock(&self.shared.writer).history.iter().map(|kept| Arc::clone(kept.generation())).collect()
     }
 
-    /// Merges the loose rules into parts now. `false` where there was nothing to do, or the rules went back meanwhile.
+    /// Settles the loose rules now. `false` where there was nothing to do, or the rules went back meanwhile.
     ///
     /// # Errors
     /// When rules in service do not compile: their artifact is damaged.
@@ -277,12 +283,13 @@ impl Shared {
     }
 
     fn wants_merge(&self, snapshot: &Snapshot) -> bool {
-        snapshot.loose.len() >= self.settings.loose.max(1)
+        let share = (snapshot.settled.rules().len() as f64 * self.settings.loose_share) as usize;
+        snapshot.loose.len() >= share.max(self.settings.loose).max(1)
     }
 
     fn wants_compaction(&self, snapshot: &Snapshot) -> bool {
-        let share = (snapshot.parts[0].part.len() as f64 * self.settings.compact_share) as usize;
-        snapshot.changed() >= share.max(self.settings.compact_min).max(1)
+        let share = (snapshot.base.len() as f64 * self.settings.compact_share) as usize;
+        snapshot.changes() >= share.max(self.settings.compact_min).max(1)
     }
 
     /// Wakes the threads that have something to do.

@@ -1,16 +1,18 @@
-//! One state of the rules, immutable: parts, which of their rules are dead, and loose rules.
+//! One state of the rules, immutable: the base and which of its rules are dead, settled rules and which of them are, and loose rules.
 
+use super::base::{Base, Rank};
+use super::codes::{Term, Verdict};
 use super::dead::Dead;
-use super::part::{Loose, Part, Rank};
+use super::entries::Entry;
+use super::newer::{Changed, Newer, Strangers};
+use super::settled::Settled;
 use crate::decide::{Decisions, decide_with};
 use crate::event::{EventBatch, Schema};
 use crate::expr::columns::Cache;
-use crate::flow::Hits;
+use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
-use crate::rule::{Rule, Status};
+use crate::rule::Rule;
 use crate::tables::artifact::{ArtifactError, RuleRecord};
-use arrow::array::types::{Int32Type, Int64Type, UInt64Type};
-use arrow::array::{Array, AsArray, UInt32Array};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -21,177 +23,111 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) generation: Arc<str>,
-    /// Of the base.
-    pub(super) tenants: Arc<Tenants>,
-    /// The first is the base; the newest is the last.
-    pub(super) parts: Vec<PartState>,
-    pub(super) loose: Vec<LooseState>,
+    pub(super) base: Arc<Base>,
+    /// Rules of the base that were removed or replaced.
+    pub(super) dead: Arc<Dead>,
+    pub(super) settled: Arc<Settled>,
+    /// Settled rules that were.
+    pub(super) settled_dead: Arc<Dead>,
+    pub(super) loose: Vec<Arc<Newer>>,
+    pub(super) strangers: Arc<Strangers>,
     /// The rank of the next rule that is added.
     pub(super) next_rank: Rank,
-}
-
-/// A part in a snapshot.
-#[derive(Clone)]
-pub struct PartState {
-    pub part: Arc<Part>,
-    pub dead: Arc<Dead>,
-    /// The number of its first rule.
-    first: u32,
-    audience: Arc<Audience>,
-}
-
-/// A loose rule in a snapshot.
-#[derive(Clone)]
-pub struct LooseState {
-    pub loose: Arc<Loose>,
-    visits: Visits,
-}
-
-/// The rows that a loose rule looks at.
-#[derive(Clone, Copy)]
-enum Visits {
-    All,
-    /// A partition of the base.
-    Partition(u32),
-    /// Those of a tenant that the base does not know.
-    Named,
-}
-
-/// The rows that a part looks at, in terms of the partitions of the base, which are known of every row.
-#[derive(Default)]
-struct Audience {
-    everyone: bool,
-    /// Tenants that the base does not know: rows of partition 0.
-    strangers: bool,
-    /// A bit for each partition of the base.
-    partitions: Vec<u64>,
-}
-
-/// The partitions of a base by the names of their tenants.
-pub struct Tenants(HashMap<Arc<str>, u32, foldhash::fast::FixedState>);
-
-impl Tenants {
-    pub fn of(base: &Part) -> Self {
-        Self(base.artifact().manifest().tenants.iter().map(|name| Arc::from(name.as_str())).zip(1..).collect())
-    }
-
-    fn visits(&self, rule: &Rule) -> Visits {
-        let Some(tenant) = &rule.tenant else { return Visits::All };
-        self.0.get(tenant).map_or(Visits::Named, |partition| Visits::Partition(*partition))
-    }
-
-    fn audience(&self, part: &Part) -> Audience {
-        let artifact = part.artifact();
-        let everyone = artifact.tables().partitions.first().is_some_and(|partition| partition.segments > 0);
-        let mut audience = Audience { everyone, ..Audience::default() };
-        for tenant in &artifact.manifest().tenants {
-            match self.0.get(tenant.as_str()) {
-                None => audience.strangers = true,
-                Some(&partition) => {
-                    let word = partition as usize / 64;
-                    if audience.partitions.len() <= word {
-                        audience.partitions.resize(word + 1, 0);
-                    }
-                    audience.partitions[word] |= 1 << (partition % 64);
-                }
-            }
-        }
-        audience
-    }
-}
-
-impl Audience {
-    fn has(&self, partition: u32) -> bool {
-        if partition == 0 {
-            return self.strangers;
-        }
-        self.partitions.get(partition as usize / 64).is_some_and(|word| word >> (partition % 64) & 1 == 1)
-    }
-
-    /// The rows that the part looks at; `None` where they are all or most.
-    fn rows(&self, partitions: &[u32]) -> Option<Vec<u32>> {
-        if self.everyone {
-            return None;
-        }
-        let rows: Vec<u32> = partitions.iter().zip(0..).filter(|(partition, _)| self.has(**partition)).map(|(_, row)| row).collect();
-        // Cutting the rows out costs about a quarter of what encoding them does.
-        (rows.len() * 4 < partitions.len() * 3).then_some(rows)
-    }
-}
-
-impl PartState {
-    pub fn new(part: Arc<Part>, dead: Arc<Dead>, tenants: &Tenants) -> Self {
-        Self { audience: Arc::new(tenants.audience(&part)), part, dead, first: 0 }
-    }
-
-    pub fn alive(&self) -> usize {
-        self.part.len() - self.dead.len()
-    }
-}
-
-impl LooseState {
-    pub fn new(loose: Arc<Loose>, tenants: &Tenants) -> Self {
-        Self { visits: tenants.visits(&loose.rule), loose }
-    }
 }
 
 /// Where a rule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    Part(usize, RuleId),
+    Base(RuleId),
+    Settled(RuleId),
     Loose(usize),
 }
 
 impl Snapshot {
-    /// Numbers the rules again, after parts have come or gone.
-    pub(super) fn number(&mut self) {
-        let mut first = 0;
-        for state in &mut self.parts {
-            state.first = first;
-            first += state.part.len() as u32;
+    /// A base and nothing else.
+    pub(super) fn new(base: Arc<Base>) -> Self {
+        Self {
+            generation: base.artifact().generation().into(),
+            next_rank: base.next_rank(),
+            base,
+            dead: Arc::default(),
+            settled: Arc::default(),
+            settled_dead: Arc::default(),
+            loose: Vec::new(),
+            strangers: Arc::default(),
         }
     }
 
-    /// Rules that have numbers, dead ones too.
+    /// Rules that have numbers, dead ones too: those of the base first, then settled and loose ones.
     pub(super) fn numbered(&self) -> usize {
-        self.parts.iter().map(|state| state.part.len()).sum::<usize>() + self.loose.len()
+        self.first_loose() as usize + self.loose.len()
+    }
+
+    fn first_settled(&self) -> u32 {
+        self.base.len() as u32
     }
 
     fn first_loose(&self) -> u32 {
-        self.parts.last().map_or(0, |state| state.first + state.part.len() as u32)
+        self.first_settled() + self.settled.rules().len() as u32
+    }
+
+    /// The rules in service that are newer than the base.
+    pub(super) fn newer(&self) -> impl Iterator<Item = &Arc<Newer>> {
+        let settled = self.settled.rules().iter().enumerate().filter(|(rule, _)| !self.settled_dead.contains(RuleId::new(*rule)));
+        settled.map(|(_, newer)| newer).chain(&self.loose)
     }
 
     /// Where the rule of this id is.
     pub(super) fn place(&self, id: &str) -> Option<Place> {
-        let loose = self.loose.iter().rposition(|state| &*state.loose.rule.id == id).map(Place::Loose);
-        loose.or_else(|| {
-            let alive = |(number, state): (usize, &PartState)| {
-                state.part.find(id).filter(|rule| !state.dead.contains(*rule)).map(|rule| Place::Part(number, rule))
-            };
-            self.parts.iter().enumerate().rev().find_map(alive)
-        })
+        let loose = self.loose.iter().rposition(|newer| *newer.changed.rule.id == *id).map(Place::Loose);
+        loose.or_else(|| self.place_compiled(id))
+    }
+
+    /// The same where it is known not to be loose.
+    pub(super) fn place_compiled(&self, id: &str) -> Option<Place> {
+        let settled = self.settled.find(id).filter(|rule| !self.settled_dead.contains(*rule)).map(Place::Settled);
+        settled.or_else(|| self.base.find(id).filter(|rule| !self.dead.contains(*rule)).map(Place::Base))
+    }
+
+    /// The same rules, all newer ones settled.
+    pub(super) fn settled(&self) -> Self {
+        let settled = Arc::new(Settled::new(self.newer().cloned().collect()));
+        Self { settled, settled_dead: Arc::default(), loose: Vec::new(), ..self.clone() }
     }
 
     fn place_of(&self, rule: RuleId) -> Place {
         if rule.0 >= self.first_loose() {
-            return Place::Loose((rule.0 - self.first_loose()) as usize);
+            Place::Loose((rule.0 - self.first_loose()) as usize)
+        } else if rule.0 >= self.first_settled() {
+            Place::Settled(RuleId(rule.0 - self.first_settled()))
+        } else {
+            Place::Base(rule)
         }
-        let part = self.parts.partition_point(|state| state.first <= rule.0) - 1;
-        Place::Part(part, RuleId(rule.0 - self.parts[part].first))
+    }
+
+    fn number(&self, place: Place) -> RuleId {
+        match place {
+            Place::Base(rule) => rule,
+            Place::Settled(rule) => RuleId(self.first_settled() + rule.0),
+            Place::Loose(at) => RuleId(self.first_loose() + at as u32),
+        }
+    }
+
+    /// The rule at a place outside the base; that of the base is given back.
+    fn changed(&self, place: Place) -> Result<&Arc<Changed>, RuleId> {
+        match place {
+            Place::Base(rule) => Err(rule),
+            Place::Settled(rule) => Ok(&self.settled.rule(rule).changed),
+            Place::Loose(at) => Ok(&self.loose[at].changed),
+        }
     }
 
     pub(super) fn rank(&self, place: Place) -> Rank {
-        match place {
-            Place::Part(part, rule) => self.parts[part].part.rank(rule),
-            Place::Loose(at) => self.loose[at].loose.rank,
-        }
+        self.changed(place).map_or_else(|rule| self.base.rank(rule), |changed| changed.rank)
     }
 
     pub(super) fn rule_at(&self, place: Place) -> Result<Rule, ArtifactError> {
-        match place {
-            Place::Part(part, rule) => self.parts[part].part.rule(rule, None),
-            Place::Loose(at) => Ok(self.loose[at].loose.rule.clone()),
-        }
+        self.changed(place).map_or_else(|rule| self.base.rule(rule, None), |changed| Ok(changed.rule.clone()))
     }
 
     /// The name of this state of the rules, what decisions name: a hash of the first artifact (whose own name it is until the first change) and of
@@ -203,43 +139,37 @@ impl Snapshot {
 
     #[must_use]
     pub fn schema(&self) -> &Schema {
-        self.parts[0].part.artifact().schema()
+        self.base.artifact().schema()
     }
 
     /// The number of rules, those that are off too.
     #[must_use]
     pub fn rules(&self) -> usize {
-        self.parts.iter().map(PartState::alive).sum::<usize>() + self.loose.len()
+        self.numbered() - self.dead.len() - self.settled_dead.len()
     }
 
-    /// Rules that changed since the base was compiled: what the other parts and the loose rules hold, and the dead of the base.
+    /// Rules that changed since the base was compiled: newer ones, and the dead of the base.
     #[must_use]
-    pub fn changed(&self) -> usize {
-        self.parts[1..].iter().map(|state| state.part.len()).sum::<usize>() + self.loose.len() + self.parts[0].dead.len()
+    pub fn changes(&self) -> usize {
+        self.settled.rules().len() + self.loose.len() + self.dead.len()
     }
 
-    /// The rules of each part, the base first, dead ones too; then the number of loose rules.
+    /// The number of rules in the base and of settled ones, dead ones too; then the number of loose rules.
     #[must_use]
-    pub fn shape(&self) -> Vec<usize> {
-        self.parts.iter().map(|state| state.part.len()).chain([self.loose.len()]).collect()
+    pub fn shape(&self) -> [usize; 3] {
+        [self.base.len(), self.settled.rules().len(), self.loose.len()]
     }
 
     /// The number of the rule of this id.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<RuleId> {
-        self.place(id).map(|place| match place {
-            Place::Part(part, rule) => RuleId(self.parts[part].first + rule.0),
-            Place::Loose(at) => RuleId(self.first_loose() + at as u32),
-        })
+        self.place(id).map(|place| self.number(place))
     }
 
     /// The id of a rule.
     #[must_use]
     pub fn id(&self, rule: RuleId) -> &str {
-        match self.place_of(rule) {
-            Place::Part(part, rule) => self.parts[part].part.artifact().rule_name(rule),
-            Place::Loose(at) => &self.loose[at].loose.rule.id,
-        }
+        self.changed(self.place_of(rule)).map_or_else(|rule| self.base.artifact().rule_name(rule), |changed| &changed.rule.id)
     }
 
     /// Everything about a rule; its condition may be in canonical text, its tests are gone.
@@ -251,18 +181,14 @@ impl Snapshot {
     }
 
     fn record(&self, rule: RuleId) -> &RuleRecord {
-        match self.place_of(rule) {
-            Place::Part(part, rule) => self.parts[part].part.artifact().rule(rule),
-            Place::Loose(at) => &self.loose[at].loose.record,
-        }
+        self.changed(self.place_of(rule)).map_or_else(|rule| self.base.record(rule), |changed| &changed.record)
     }
 
     /// The fields that matching reads, ascending. A rule that is added may read others.
     #[must_use]
     pub fn fields(&self) -> Vec<FieldId> {
-        let of_parts = self.parts.iter().flat_map(|state| state.part.fields().iter().copied());
-        let of_loose = self.loose.iter().flat_map(|state| state.loose.program.expr().fields());
-        let mut fields: Vec<FieldId> = of_parts.chain(of_loose).chain(self.schema().tenant).collect();
+        let of_newer = self.newer().flat_map(|newer| newer.changed.condition.fields());
+        let mut fields: Vec<FieldId> = self.base.fields().into_iter().chain(of_newer).chain(self.schema().tenant).collect();
         fields.sort_unstable();
         fields.dedup();
         fields
@@ -272,69 +198,106 @@ impl Snapshot {
     #[must_use]
     pub fn hits(&self, batch: &EventBatch) -> Hits {
         let cache = &mut Cache::new();
-        let base = &self.parts[0];
-        let encoded = base.part.encode(batch, cache);
-        let of_base = base.part.hits(batch, &encoded, cache);
-        if self.parts.len() == 1 && self.loose.is_empty() && base.dead.is_empty() {
+        let mut encoded = self.base.encode(batch, cache);
+        let of_base = self.base.hits(batch, &encoded, cache);
+        if self.changes() == 0 {
             return of_base;
         }
-        let mut further = Vec::new();
-        for state in &self.parts[1..] {
-            self.hits_of_part(state, batch, &encoded.partitions, cache, &mut further);
+        self.strangers.find(self.schema(), batch, &mut encoded.partitions);
+        let mut candidates = Candidates::default();
+        self.loose_candidates(&encoded, &mut candidates);
+        self.settled.candidates(&self.base.artifact().tables(), &mut encoded, |row, rule, verdict| {
+            if !self.settled_dead.contains(rule) {
+                candidates.add(row, self.first_settled() + rule.0, verdict);
+            }
+        });
+        self.merge(of_base, &self.settle(batch, candidates, cache))
+    }
+
+    /// The candidates among loose rules, which are few: each row is held against those of its tenant, and of every tenant.
+    fn loose_candidates(&self, encoded: &EncodedBatch, candidates: &mut Candidates) {
+        if self.loose.is_empty() {
+            return;
         }
-        for (state, number) in self.loose.iter().zip(self.first_loose()..) {
-            self.hits_of_loose(state, RuleId(number), batch, &encoded.partitions, cache, &mut further);
+        let mut terms = Vec::new();
+        let mut entries: Vec<(u32, Entry)> = Vec::new();
+        for (newer, number) in self.loose.iter().zip(self.first_loose()..) {
+            for term in &newer.terms {
+                Entry::each(term, terms.len() as u32, 0, |entry, _| entries.push((newer.partition, entry)));
+                terms.push((number, term));
+            }
         }
+        entries.sort_by_key(|(partition, _)| *partition);
+        let runs = entries.chunk_by(|a, b| a.0 == b.0).map(|run| (run[0].0, run));
+        let mut runs: HashMap<u32, &[_], foldhash::fast::FixedState> = runs.collect();
+        let of_all = runs.remove(&0).unwrap_or_default();
+        for (row, partition) in (0..).zip(&encoded.partitions) {
+            let own = runs.get(partition).copied().unwrap_or_default();
+            let codes = encoded.row(row as usize);
+            for (_, entry) in own.iter().chain(of_all).filter(|(_, entry)| entry.admits(codes)) {
+                let (number, term): (u32, &Term) = terms[entry.number as usize];
+                candidates.add(row, number, term.verdict(codes));
+            }
+        }
+    }
+
+    /// The hits outside the base, in order: what codes leave open is evaluated.
+    fn settle(&self, batch: &EventBatch, candidates: Candidates, cache: &mut Cache) -> Vec<Further> {
+        let Candidates { mut hits, mut open } = candidates;
+        open.sort_unstable();
+        open.dedup();
+        let mut rows = Vec::new();
+        for run in open.chunk_by(|a, b| a.0 == b.0) {
+            rows.clear();
+            rows.extend(run.iter().map(|(_, row)| *row));
+            let number = run[0].0;
+            if let Ok(changed) = self.changed(self.place_of(RuleId(number))) {
+                let matching = changed.program().select(self.schema(), batch, Some(&rows), cache);
+                hits.extend(matching.into_iter().map(|at| (rows[at as usize], number)));
+            }
+        }
+        let rank = |number| self.rank(self.place_of(RuleId(number)));
+        let mut further: Vec<Further> = hits.into_iter().map(|(row, number)| (row, rank(number), RuleId(number))).collect();
         further.sort_unstable();
-        merge(base, &of_base, &further)
+        further.dedup();
+        further
     }
 
-    fn hits_of_part(&self, state: &PartState, batch: &EventBatch, partitions: &[u32], cache: &mut Cache, found: &mut Vec<Further>) {
-        let PartState { part, dead, first, audience } = state;
-        let rows = audience.rows(partitions);
-        let hits = match &rows {
-            Some(rows) if rows.is_empty() => return,
-            Some(rows) => {
-                let batch = rows_of(self.schema(), batch, part.fields(), rows);
-                let cache = &mut Cache::new();
-                part.hits(&batch, &part.encode(&batch, cache), cache)
+    /// The hits of the base, without those of dead rules, and the further ones; for each row by rank. Rows without either stay as they are, which most do.
+    fn merge(&self, of_base: Hits, further: &[Further]) -> Hits {
+        let Hits { mut offsets, rules: before } = of_base;
+        let dead = (0..).zip(&before).filter(|(_, rule)| self.dead.contains(**rule)).map(|(at, _)| at);
+        let dead: Vec<u32> = if self.dead.len() == 0 { Vec::new() } else { dead.collect() };
+        if dead.is_empty() && further.is_empty() {
+            return Hits { offsets, rules: before };
+        }
+        let mut rules = Vec::with_capacity(before.len() + further.len());
+        let mut dead = dead.into_iter().peekable();
+        let mut further = further.chunk_by(|a, b| a.0 == b.0).peekable();
+        let (mut copied, mut start) = (0, 0);
+        for row in 0..offsets.len() - 1 {
+            let end = offsets[row + 1];
+            let own = further.next_if(|run| run[0].0 == row as u32);
+            if own.is_some() || dead.peek().is_some_and(|at| *at < end) {
+                let mut own = own.unwrap_or_default();
+                rules.extend_from_slice(&before[copied..start as usize]);
+                for at in start..end {
+                    let rule = before[at as usize];
+                    if dead.next_if_eq(&at).is_none() {
+                        let earlier = own.partition_point(|(_, rank, _)| *rank < self.base.rank(rule));
+                        rules.extend(own[..earlier].iter().map(|(.., number)| *number));
+                        rules.push(rule);
+                        own = &own[earlier..];
+                    }
+                }
+                rules.extend(own.iter().map(|(.., number)| *number));
+                copied = end as usize;
             }
-            None => part.hits(batch, &part.encode(batch, cache), cache),
-        };
-        for at in 0..hits.rows() {
-            let row = rows.as_ref().map_or(at as u32, |rows| rows[at]);
-            let alive = hits.row(at).iter().filter(|rule| !dead.contains(**rule));
-            found.extend(alive.map(|rule| (row, part.rank(*rule), RuleId(first + rule.0))));
+            start = end;
+            offsets[row + 1] = (rules.len() + end as usize - copied) as u32;
         }
-    }
-
-    fn hits_of_loose(
-        &self,
-        state: &LooseState,
-        number: RuleId,
-        batch: &EventBatch,
-        partitions: &[u32],
-        cache: &mut Cache,
-        found: &mut Vec<Further>,
-    ) {
-        let LooseState { loose, visits } = state;
-        if loose.rule.status == Status::Off {
-            return;
-        }
-        let rows = match visits {
-            Visits::All => None,
-            Visits::Partition(wanted) => {
-                Some(partitions.iter().zip(0..).filter(|(partition, _)| *partition == wanted).map(|(_, row)| row).collect())
-            }
-            Visits::Named => Some(rows_of_tenant(self.schema(), batch, loose.rule.tenant.as_deref().unwrap_or(""))),
-        };
-        let rows: Option<Vec<u32>> = rows;
-        if rows.as_ref().is_some_and(Vec::is_empty) {
-            return;
-        }
-        for at in loose.program.select(self.schema(), batch, rows.as_deref(), cache) {
-            found.push((rows.as_ref().map_or(at, |rows| rows[at as usize]), loose.rank, number));
-        }
+        rules.extend_from_slice(&before[copied..]);
+        Hits { offsets, rules }
     }
 
     /// What the rules say of each row of `hits`, which this snapshot gave.
@@ -357,53 +320,21 @@ impl fmt::Debug for Snapshot {
 /// A hit outside the base: row, rank and number of the rule.
 type Further = (u32, Rank, RuleId);
 
-/// The hits of the base, without those of dead rules, and the further ones, which are sorted; for each row by rank.
-fn merge(base: &PartState, of_base: &Hits, further: &[Further]) -> Hits {
-    let mut hits =
-        Hits { offsets: Vec::with_capacity(of_base.offsets.len()), rules: Vec::with_capacity(of_base.rules.len() + further.len()) };
-    hits.offsets.push(0);
-    let mut further = further.iter().peekable();
-    for row in 0..of_base.rows() {
-        for &rule in of_base.row(row).iter().filter(|rule| !base.dead.contains(**rule)) {
-            while let Some((.., number)) = further.next_if(|(of, rank, _)| *of == row as u32 && *rank < base.part.rank(rule)) {
-                hits.rules.push(*number);
-            }
-            hits.rules.push(rule);
-        }
-        while let Some((.., number)) = further.next_if(|(of, ..)| *of == row as u32) {
-            hits.rules.push(*number);
-        }
-        hits.offsets.push(hits.rules.len() as u32);
-    }
-    hits
+/// What codes say of rows and newer rules, by their numbers; some of it more than once.
+#[derive(Default)]
+struct Candidates {
+    /// (row, rule)
+    hits: Vec<(u32, u32)>,
+    /// (rule, row)
+    open: Vec<(u32, u32)>,
 }
 
-/// Some rows of a batch, and of those the columns that are read.
-fn rows_of(schema: &Schema, batch: &EventBatch, fields: &[FieldId], rows: &[u32]) -> EventBatch {
-    let indices = UInt32Array::from(rows.to_vec());
-    let mut columns = vec![None; schema.fields().len()];
-    for field in fields {
-        let take = |column| arrow::compute::take(column, &indices, None).expect("rows of a batch are within it");
-        columns[field.index()] = batch.column(*field).map(|column| take(column.as_ref()));
-    }
-    EventBatch::new(schema, batch.first_row, rows.len(), columns)
-}
-
-/// The rows whose tenant has this name: an integer's is its decimal text.
-fn rows_of_tenant(schema: &Schema, batch: &EventBatch, name: &str) -> Vec<u32> {
-    let Some(column) = schema.tenant.and_then(|field| batch.column(field)) else { return Vec::new() };
-    let rows =
-        |is: &dyn Fn(usize) -> bool| (0..column.len()).filter(|row| column.is_valid(*row) && is(*row)).map(|row| row as u32).collect();
-    if let Some(texts) = column.as_dictionary_opt::<Int32Type>() {
-        let known: Vec<bool> = texts.values().as_string::<i32>().iter().map(|value| value == Some(name)).collect();
-        rows(&|row| known[texts.keys().value(row) as usize])
-    } else if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
-        let wanted = name.parse().ok().filter(|number: &i64| number.to_string() == name);
-        rows(&|row| Some(numbers.value(row)) == wanted)
-    } else if let Some(numbers) = column.as_primitive_opt::<UInt64Type>() {
-        let wanted = name.parse().ok().filter(|number: &u64| number.to_string() == name);
-        rows(&|row| Some(numbers.value(row)) == wanted)
-    } else {
-        Vec::new()
+impl Candidates {
+    fn add(&mut self, row: u32, number: u32, verdict: Verdict) {
+        match verdict {
+            Verdict::Fails => {}
+            Verdict::Holds => self.hits.push((row, number)),
+            Verdict::Open => self.open.push((number, row)),
+        }
     }
 }

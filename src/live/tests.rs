@@ -1,9 +1,8 @@
 //! Edges of changing rules; and faults planted in snapshots, merging and compaction, which the comparison with a fresh compilation must notice.
 
-use super::merge::{again, compiled};
-use super::part::Part;
+use super::merge::{Rebase, again, compiled};
 use super::snapshot::{Place, Snapshot};
-use super::{Change, LiveEngine, Settings, lock};
+use super::{Change, LOOSE_MAX, LiveEngine, Settings};
 use crate::compile::{Context, compile};
 use crate::engine::router::Choice;
 use crate::event::{EventBatch, Field, Schema, Type};
@@ -44,7 +43,7 @@ fn rules() -> Vec<Rule> {
     (0..12).map(|nth| rule(&format!("r{nth}"), tenants[nth % 3], &format!("n >= {nth} AND n < {}", nth + 6))).collect()
 }
 
-/// Every number beside every tenant, and tenants that only rules added later know. Few enough of those that they are cut out for parts that have no others.
+/// Every number beside every tenant, and tenants that only rules added later know.
 fn events() -> EventBatch {
     let tenants = [None, Some("a"), Some("b"), Some("c"), Some("d"), Some("a"), Some("a"), Some("b"), Some("b"), Some("b")];
     let numbers: ArrayRef = Arc::new((0..200).map(|row| Some(row / 10)).collect::<Int64Array>());
@@ -125,7 +124,7 @@ fn an_engine_may_begin_and_end_with_nothing() {
     engine.apply(&all).unwrap();
     assert_eq!((answer(&engine.snapshot()), engine.snapshot().rules()), (Vec::new(), 0));
     assert!(engine.compact().unwrap());
-    assert_eq!((answer(&engine.snapshot()), engine.snapshot().shape()), (Vec::new(), vec![0, 0]));
+    assert_eq!((answer(&engine.snapshot()), engine.snapshot().shape()), (Vec::new(), [0; 3]));
 }
 
 #[test]
@@ -173,7 +172,7 @@ fn a_rule_keeps_what_it_is() {
     assert_eq!(answer(&engine.snapshot()), fresh(&rules()));
 }
 
-/// Changes that leave a dead rule in the base, a part of two rules, one of which is dead, and loose rules; of tenants that the base knows and does not.
+/// Changes that leave a dead rule in the base, settled rules, one of which is dead, and loose rules; of tenants that the base knows and does not.
 fn changed() -> (LiveEngine, Vec<Rule>) {
     let engine = engine(&rules());
     let c = rule("c", Some("c"), "n > 2");
@@ -197,56 +196,56 @@ fn faults_in_a_snapshot_are_noticed() {
     let noticed = |fault: &dyn Fn(&mut Snapshot)| {
         let mut snapshot = (*engine.snapshot()).clone();
         fault(&mut snapshot);
-        snapshot.number();
         answer(&snapshot) != expected
     };
     assert!(!noticed(&|_| ()));
-    assert!(noticed(&|snapshot| snapshot.parts[0].dead = Arc::default()), "forgotten dead rules of the base");
-    assert!(noticed(&|snapshot| snapshot.parts[1].dead = Arc::default()), "forgotten dead rules of a part");
-    assert!(noticed(&|snapshot| drop(snapshot.parts.pop())), "a lost part");
+    assert!(noticed(&|snapshot| snapshot.dead = Arc::default()), "forgotten dead rules of the base");
+    assert!(noticed(&|snapshot| snapshot.settled_dead = Arc::default()), "forgotten dead rules among the settled");
+    assert!(noticed(&|snapshot| snapshot.settled = Arc::default()), "lost settled rules");
     assert!(noticed(&|snapshot| drop(snapshot.loose.pop())), "a lost loose rule");
     assert!(noticed(&|snapshot| drop(snapshot.loose.remove(0))), "a lost loose rule that replaced another");
-    assert!(noticed(&|snapshot| Arc::make_mut(&mut snapshot.parts[0].dead).insert(RuleId(6))), "a rule that died by mistake");
-    // Tenants numbered as another base numbers them: which rows a part looks at.
-    let other = Arc::new(super::Tenants::of(&Part::new(artifact(&rules()[2..]), None, Choice::Cpu).unwrap()));
-    assert!(noticed(&|snapshot| snapshot.parts[1] =
-        super::PartState::new(Arc::clone(&snapshot.parts[1].part), Arc::clone(&snapshot.parts[1].dead), &other)));
+    assert!(noticed(&|snapshot| Arc::make_mut(&mut snapshot.dead).insert(RuleId(6))), "a rule that died by mistake");
+    assert!(noticed(&|snapshot| snapshot.strangers = Arc::default()), "forgotten tenants");
 }
 
-/// Changes while a base is compiled, deterministically: the base is made of the snapshot before them.
+/// Changes while a base is compiled, deterministically: the base is made of the snapshot before them, and some of them come after the newer rules were settled.
 #[test]
 fn changes_during_a_compaction_are_kept() {
     let (engine, mut expected) = changed();
     engine.merge().unwrap();
     let before = engine.snapshot();
+    let mut rebase = Rebase::new(&before, compiled(&engine.shared, &before).unwrap(), Limits::default().terms);
     engine.apply(&[Change::Remove("c".into()), Change::Replace(rule("r5", Some("d"), "n = 3"))]).unwrap();
-    lock(&engine.shared.writer).pinned = before.parts.len();
-    assert!(engine.merge().unwrap(), "into a part of its own");
-    engine
-        .apply(&[Change::Add(rule("late", None, "n = 7")), Change::Remove("r6".into()), Change::Status("d".into(), Status::Off)])
-        .unwrap();
+    rebase.settle(&engine.snapshot());
+    assert!(engine.merge().unwrap());
+    let late = [Change::Add(rule("late", None, "n = 7")), Change::Remove("r6".into()), Change::Status("d".into(), Status::Off)];
+    engine.apply(&late).unwrap();
+    engine.apply(&[Change::Replace(rule("r5", Some("d"), "n = 13"))]).unwrap();
     let current = engine.snapshot();
-    assert!(engine.shared.compact_from(&before).unwrap());
+    let next = rebase.of(&current).unwrap();
     let at = |rules: &[Rule], id: &str| rules.iter().position(|rule| *rule.id == *id).unwrap();
     let place = at(&expected, "r5");
-    expected[place] = rule("r5", Some("d"), "n = 3");
+    expected[place] = rule("r5", Some("d"), "n = 13");
     let place = at(&expected, "d");
     expected[place].status = Status::Off;
     expected.retain(|rule| !["c", "r6"].contains(&&*rule.id));
     expected.push(rule("late", None, "n = 7"));
     let expected = fresh(&expected);
-    assert_eq!(answer(&engine.snapshot()), expected);
-    assert_eq!(engine.snapshot().shape(), [14, 1, 2]);
+    assert_eq!(answer(&next), expected);
+    assert_eq!((next.shape(), next.rules()), ([14, 1, 3], current.rules()));
 
-    // A change that the compaction forgets: what has died meanwhile, or what is newer.
-    let mut forgetful = (*engine.snapshot()).clone();
-    forgetful.parts[0].dead = Arc::default();
-    assert_ne!(answer(&forgetful), expected);
-    let mut forgetful = (*engine.snapshot()).clone();
-    forgetful.parts.truncate(1);
-    forgetful.number();
-    assert_ne!(answer(&forgetful), expected);
+    // Changes that the compaction forgets: what has died meanwhile, or what is newer.
+    let forgetful = |forget: &dyn Fn(&mut Snapshot)| {
+        let mut next = next.clone();
+        forget(&mut next);
+        answer(&next) != expected
+    };
+    assert!(forgetful(&|next| next.dead = Arc::default()));
+    assert!(forgetful(&|next| next.settled_dead = Arc::default()));
+    assert!(forgetful(&|next| next.loose.clear()));
     assert_eq!(answer(&current), expected, "the snapshot before the compaction answers as it did");
+    assert!(engine.shared.compact_from(&before).unwrap());
+    assert_eq!((answer(&engine.snapshot()), engine.snapshot().shape()), (expected, [14, 3, 0]));
 }
 
 /// Rules that went back while a base was compiled: nothing that the base lacks is lost.
@@ -259,27 +258,52 @@ fn a_base_made_of_what_was_left_behind_is_dropped() {
     engine.rollback(&first).unwrap();
     assert!(!engine.shared.compact_from(&before).unwrap(), "r6 lives again and is not in the base");
     assert_eq!(answer(&engine.snapshot()), fresh(&rules()));
-    // Parts that are gone.
+    // What was added and is gone is dead in the base.
     engine.apply(&[Change::Add(rule("x", None, "n = 1"))]).unwrap();
     engine.merge().unwrap();
     let before = engine.snapshot();
     engine.rollback(&first).unwrap();
-    assert!(!engine.shared.compact_from(&before).unwrap());
-    assert_eq!(answer(&engine.snapshot()), fresh(&rules()));
+    assert!(engine.shared.compact_from(&before).unwrap());
+    assert_eq!((answer(&engine.snapshot()), engine.snapshot().shape()), (fresh(&rules()), [13, 0, 0]));
+    assert!(!engine.shared.compact_from(&before).unwrap(), "of another base");
+}
+
+/// Rules that went back while others were settled.
+#[test]
+fn a_merge_of_what_was_left_behind_is_dropped() {
+    let engine = engine(&rules());
+    let first = Arc::clone(engine.snapshot().generation());
+    engine.apply(&[Change::Add(rule("x", Some("c"), "n = 1")), Change::Add(rule("y", None, "n = 2"))]).unwrap();
+    let before = engine.snapshot();
+    let settled = before.settled().settled;
+    let later = engine.apply(&[Change::Remove("y".into()), Change::Replace(rule("x", None, "n = 3"))]).unwrap();
+    let merged = later.after_merge(&before, &settled).unwrap();
+    assert_eq!((answer(&merged), merged.shape()), (answer(&later), [12, 2, 1]));
+    let mut forgetful = merged.clone();
+    forgetful.settled_dead = Arc::default();
+    assert_ne!(answer(&forgetful), answer(&later));
+    // Both are dead among the settled ones, and another tenant has the number of x's.
+    engine.rollback(&first).unwrap();
+    let other = engine.apply(&[Change::Add(rule("z", Some("d"), "n > 1"))]).unwrap();
+    let merged = other.after_merge(&before, &settled).unwrap();
+    assert_eq!((answer(&merged), merged.shape()), (answer(&other), [12, 2, 1]));
+    engine.merge().unwrap();
+    assert!(engine.snapshot().after_merge(&before, &settled).is_none(), "other rules were settled");
+    engine.compact().unwrap();
+    assert!(engine.snapshot().after_merge(&before, &settled).is_none(), "over another base");
 }
 
 #[test]
-fn parts_are_few_and_grow() {
+fn loose_rules_are_few() {
     let engine = engine(&rules());
-    for nth in 0..600 {
-        let snapshot = engine.apply(&[Change::Add(rule(&format!("x{nth}"), Some("a"), &format!("n = {nth}")))]).unwrap();
-        if snapshot.loose.len() >= 16 {
-            engine.merge().unwrap();
-        }
+    let added: Vec<Rule> = (0..600).map(|nth| rule(&format!("x{nth}"), Some("a"), &format!("n = {}", nth % 30))).collect();
+    for rule in &added {
+        let snapshot = engine.apply(&[Change::Add(rule.clone())]).unwrap();
+        assert!(snapshot.shape()[2] < LOOSE_MAX);
     }
-    let shape = engine.snapshot().shape();
-    assert!(shape[1..shape.len() - 1].windows(2).all(|pair| pair[0] >= super::GROWTH * pair[1]), "{shape:?}");
-    assert_eq!(shape.iter().sum::<usize>(), 612);
+    assert_eq!(engine.snapshot().shape(), [12, LOOSE_MAX, 600 - LOOSE_MAX]);
+    let all: Vec<Rule> = rules().into_iter().chain(added).collect();
+    assert_eq!(answer(&engine.snapshot()), fresh(&all));
 }
 
 #[test]
@@ -291,10 +315,9 @@ fn an_engine_that_ends_takes_no_base_that_is_half_read() {
     assert_eq!(engine.snapshot().rules(), 11);
     let limits = again(&Limits { terms: 3, ..Limits::default() });
     assert_eq!((limits.terms, limits.condition_bytes), (3, usize::MAX));
-    let part = compiled(&engine.shared, &engine.snapshot().parts, &[], Choice::Cpu).unwrap();
-    assert_eq!(part.len(), 0, "stopped");
+    assert_eq!(compiled(&engine.shared, &engine.snapshot()).unwrap().len(), 0, "stopped");
     assert_eq!(engine.snapshot().place("r1"), None);
-    assert_eq!(engine.snapshot().place("r2"), Some(Place::Part(0, RuleId(2))));
+    assert_eq!(engine.snapshot().place("r2"), Some(Place::Base(RuleId(2))));
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl Cases {
     pub fn open(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<Self, Failure> {
         match options.workload {
             Subject::Generated(workload) => Ok(Self::Generated(Some(Settings { workload, tenants: options.tenants() }))),
+            Subject::Changes => Err("W5 has no cases".to_owned().into()),
             Subject::Packets => {
                 progress("reading filters");
                 let [rules, headers] = ["rules.parquet", "headers.parquet"].map(|name| read(&options.data.join(name)));

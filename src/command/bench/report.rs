@@ -2,11 +2,15 @@
 
 use super::cases::Case;
 use super::measure::quantile;
-use super::{Failure, Tally};
+use super::{Failure, Tally, all_cores};
+use crate::command::devices::instruction_set;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
+
+/// Figures under their names, in the order of the columns of a CSV file.
+pub(super) type Figures = Vec<(&'static str, Value)>;
 
 /// All that `bench` found out.
 #[derive(Default)]
@@ -49,8 +53,7 @@ impl Report {
         self.table_bytes as f64 / self.rules.max(1) as f64
     }
 
-    /// The figures of a back end under their names, in the order of the columns of the CSV file.
-    fn figures(&self, row: &Tally) -> Vec<(&'static str, Value)> {
+    fn figures(&self, row: &Tally) -> Figures {
         let (measured, events) = (&row.measured, row.events as f64);
         let rate = |seconds: f64| if seconds > 0.0 { json!((events / seconds).round()) } else { Value::Null };
         let rounded = |value: f64| json!((value * 1000.0).round() / 1000.0);
@@ -84,49 +87,9 @@ impl Report {
         ]
     }
 
-    /// One object a back end, one a line.
-    ///
-    /// # Errors
-    /// When `out` cannot be written.
-    pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
-        for row in &self.rows {
-            let members: Vec<String> = self.figures(row).iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
-            writeln!(out, "{{{}}}", members.join(","))?;
-        }
-        Ok(())
-    }
-
-    /// Appends a line for each back end, after a head where the file is new.
-    ///
-    /// # Errors
-    /// When the file cannot be written, or has other columns.
-    pub fn append_csv(&self, path: &Path) -> Result<(), Failure> {
-        let fault = |what: &str| format!("{}: {what}", path.display());
-        let mut known = String::new();
-        if path.exists() {
-            let file = File::open(path).map_err(|error| fault(&format!("cannot be read: {error}")))?;
-            BufReader::new(file).read_line(&mut known).map_err(|error| fault(&format!("cannot be read: {error}")))?;
-        }
-        let mut lines = String::new();
-        for row in &self.rows {
-            let figures = self.figures(row);
-            let head = line(figures.iter().map(|(name, _)| (*name).to_owned()));
-            if known.is_empty() {
-                lines.push_str(&head);
-                known.clone_from(&head);
-            }
-            if known != head {
-                return Err(fault("it has other columns than the figures of this version; name another file").into());
-            }
-            lines.push_str(&line(figures.iter().map(|(_, value)| match value {
-                Value::Null => String::new(),
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            })));
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
-        Ok(written.map_err(|error| fault(&format!("cannot be written: {error}")))?)
+    /// The figures of each back end.
+    pub fn rows(&self) -> impl Iterator<Item = Figures> {
+        self.rows.iter().map(|row| self.figures(row))
     }
 
     /// For people.
@@ -220,6 +183,55 @@ impl Report {
 fn quantiles(values: &[f64]) -> [f64; 2] {
     let mut values = values.to_vec();
     [0.5, 0.99].map(|share| quantile(&mut values, share))
+}
+
+/// What the figures are of.
+pub(super) fn machine() -> String {
+    format!("{} cores, {}", all_cores(), instruction_set())
+}
+
+/// One object a row, one a line.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub(super) fn json_lines(out: &mut dyn Write, rows: impl Iterator<Item = Figures>) -> io::Result<()> {
+    for row in rows {
+        let members: Vec<String> = row.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+        writeln!(out, "{{{}}}", members.join(","))?;
+    }
+    Ok(())
+}
+
+/// Appends a line for each row, after a head where the file is new.
+///
+/// # Errors
+/// When the file cannot be written, or has other columns.
+pub(super) fn append_csv(path: &Path, rows: impl Iterator<Item = Figures>) -> Result<(), Failure> {
+    let fault = |what: &str| format!("{}: {what}", path.display());
+    let mut known = String::new();
+    if path.exists() {
+        let file = File::open(path).map_err(|error| fault(&format!("cannot be read: {error}")))?;
+        BufReader::new(file).read_line(&mut known).map_err(|error| fault(&format!("cannot be read: {error}")))?;
+    }
+    let mut lines = String::new();
+    for row in rows {
+        let head = line(row.iter().map(|(name, _)| (*name).to_owned()));
+        if known.is_empty() {
+            lines.push_str(&head);
+            known.clone_from(&head);
+        }
+        if known != head {
+            return Err(fault("it has other columns than the figures of this version; name another file").into());
+        }
+        lines.push_str(&line(row.iter().map(|(_, value)| match value {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })));
+    }
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+    Ok(written.map_err(|error| fault(&format!("cannot be written: {error}")))?)
 }
 
 /// A line of CSV.

@@ -1,11 +1,11 @@
-//! What a snapshot is made of: parts, which are rules compiled together, and loose rules, which are evaluated as they are until a part takes them in.
+//! The base: the artifact that most rules lie in, with what finds its rules by id and codes newer ones in its terms.
 
+use super::codes::Coder;
 use crate::compile::{Context, recompile};
 use crate::engine::Generation;
 use crate::engine::router::{Choice, Router};
 use crate::event::EventBatch;
-use crate::expr::Expr;
-use crate::expr::columns::{Cache, Program};
+use crate::expr::columns::Cache;
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
 use crate::rule::{Action, Diagnostic, Origin, Rule, Status};
@@ -20,21 +20,21 @@ use std::sync::Arc;
 pub type Rank = u64;
 
 /// Rules compiled together.
-pub struct Part {
+pub struct Base {
     generation: Generation,
     router: Router,
     ids: Ids,
     /// The rank of each rule, ascending; absent where it is the rule's position.
     ranks: Option<Vec<Rank>>,
-    fields: Vec<FieldId>,
+    coder: Coder,
 }
 
-impl Part {
-    /// An artifact as a part; the order of its rules is their rank.
+impl Base {
+    /// An artifact as a base; the order of its rules is their rank.
     pub fn new(artifact: Arc<Artifact>, ranks: Option<Vec<Rank>>, choice: Choice) -> Result<Self, String> {
         let generation = Generation::new(Arc::clone(&artifact)).map_err(|error| error.to_string())?;
-        let fields = generation.fields();
-        Ok(Self { ids: Ids::new(&artifact), router: Router::new(artifact, choice)?, generation, ranks, fields })
+        let (ids, coder) = (Ids::new(&artifact), Coder::new(Arc::clone(&artifact)));
+        Ok(Self { ids, coder, router: Router::new(artifact, choice)?, generation, ranks })
     }
 
     /// Compiles rules that were checked before, ascending by rank.
@@ -58,8 +58,17 @@ impl Part {
         self.artifact().rules().len()
     }
 
-    pub fn fields(&self) -> &[FieldId] {
-        &self.fields
+    pub const fn coder(&self) -> &Coder {
+        &self.coder
+    }
+
+    /// The fields that matching reads, ascending.
+    pub fn fields(&self) -> Vec<FieldId> {
+        self.generation.fields()
+    }
+
+    pub fn record(&self, rule: RuleId) -> &RuleRecord {
+        self.artifact().rule(rule)
     }
 
     pub fn rank(&self, rule: RuleId) -> Rank {
@@ -80,7 +89,7 @@ impl Part {
         self.generation.encode(batch, cache)
     }
 
-    /// The hits of an encoded batch: numbers of this part, dead rules too.
+    /// The hits of an encoded batch: dead rules too.
     pub fn hits(&self, batch: &EventBatch, encoded: &EncodedBatch, cache: &mut Cache) -> Hits {
         self.generation.verify(batch, self.router.find(encoded), cache)
     }
@@ -148,31 +157,5 @@ impl Ids {
             }
             slot = (slot + 1) & (self.slots.len() - 1);
         }
-    }
-}
-
-/// A rule that no part has taken in yet: its condition is evaluated over whole columns, as residuals are.
-pub struct Loose {
-    pub rank: Rank,
-    /// Without its tests, which have passed.
-    pub rule: Rule,
-    /// Score, action and status; tenant, outcome and tags are the rule's.
-    pub record: RuleRecord,
-    pub program: Program,
-}
-
-impl Loose {
-    pub fn new(rank: Rank, mut rule: Rule, condition: Expr) -> Self {
-        rule.tests = Vec::new();
-        let record = RuleRecord {
-            score: rule.score,
-            tenant: NONE,
-            outcome: NONE,
-            first_tag: 0,
-            tags: 0,
-            action: rule.action as u8,
-            status: rule.status as u8,
-        };
-        Self { rank, rule, record, program: Program::new(condition) }
     }
 }
