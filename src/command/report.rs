@@ -3,6 +3,7 @@
 use super::matching::{Backend, Labels, Summary};
 use crate::id::RuleId;
 use crate::tables::artifact::{ACTIONS, STATUSES};
+use crate::temporal::patterns::Counters;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
             if summary.rejected == 1 { "row" } else { "rows" }
         )?;
     }
+    if let Some(counters) = &summary.patterns {
+        patterns(summary.findings, counters, out)?;
+    }
     let decisions: Vec<String> = ACTIONS.iter().zip(summary.actions).rev().map(|(action, count)| format!("{action} {count}")).collect();
     writeln!(out, "decisions: {}", decisions.join("  "))?;
     outcomes(summary, out)?;
@@ -41,6 +45,22 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         quality(labels, out)?;
     }
     times(summary, out)
+}
+
+/// What patterns found, and what did not go as rules and rows say.
+fn patterns(findings: u64, counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "findings {findings}")?;
+    for (count, what) in [
+        (counters.late, "events came too late for patterns (wait longer with --allowed-lateness; see them with --late FILE)"),
+        (counters.untimed, "events have no time, and are in no pattern that is ordered by it"),
+        (counters.troubles.skips, "matches have no row to skip to but their first: the search went on at the next row"),
+        (counters.troubles.given_up, "searches took too much work, and were given up"),
+    ] {
+        if count > 0 {
+            writeln!(out, "  {count} {what}")?;
+        }
+    }
+    Ok(())
 }
 
 fn rules(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
