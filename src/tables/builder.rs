@@ -20,7 +20,7 @@ type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 /// Lists that lead a term may become a row for each entry, or each pair of entries of two lists, up to this many rows; longer ones are list memberships.
 const LEADING_SPLIT_MAX: usize = 16;
 
-/// Rows that splitting may add, as a share of the terms: terms that need few go first, those that need most are not split. Small rule sets may add
+/// Rows that splitting may add, as a share of the terms: terms that need few go first, and of those that need more the first ones, as far as it reaches. Small rule sets may add
 /// [`SPLIT_ROWS_FREE`] in any case.
 const SPLIT_ROWS_SHARE: f64 = 2.05;
 const SPLIT_ROWS_FREE: usize = 1 << 16;
@@ -178,6 +178,7 @@ impl TableBuilder {
             ranks: &ranks,
             intervals: &self.intervals,
             split_max: LEADING_SPLIT_MAX,
+            split_rest: 0,
             scratch: Vec::new(),
             built: BuiltTables::default(),
             runs: FastMap::default(),
@@ -187,7 +188,7 @@ impl TableBuilder {
             rows: Vec::with_capacity(self.terms.len() * 2),
             slots: Vec::with_capacity(self.terms.len() * 2 * SLOTS_MAX),
         };
-        coder.split_max = coder.split_within_budget(self.terms.iter().map(members_of));
+        (coder.split_max, coder.split_rest) = coder.split_within_budget(self.terms.iter().map(members_of));
         for term in &self.terms {
             coder.add(term, members_of(term));
         }
@@ -265,8 +266,10 @@ impl Ranked {
 struct Coder<'a> {
     ranks: &'a [Ranked],
     intervals: &'a [RawInterval],
-    /// Rows that a term may become at most.
+    /// Rows that every term may become.
     split_max: usize,
+    /// Rows that terms which need more may still add: the first of them are split, until nothing is left.
+    split_rest: usize,
     /// Lists of ranges that are no longer in use.
     scratch: Vec<Vec<[u32; 2]>>,
     built: BuiltTables,
@@ -332,8 +335,8 @@ impl Coder<'_> {
         self.scratch.extend(coded.into_iter().map(|member| member.ranges));
     }
 
-    /// The most rows that a term may become without making the tables much larger.
-    fn split_within_budget<'m>(&mut self, terms: impl Iterator<Item = &'m [RawMember]>) -> usize {
+    /// The most rows that every term may become without making the tables much larger, and how many the others may still add.
+    fn split_within_budget<'m>(&mut self, terms: impl Iterator<Item = &'m [RawMember]>) -> (usize, usize) {
         let mut by_rows = [0_usize; LEADING_SPLIT_MAX + 1];
         let mut count = 0;
         for members in terms {
@@ -346,17 +349,35 @@ impl Coder<'_> {
             }
         }
         let budget = ((count as f64 * SPLIT_ROWS_SHARE) as usize).max(SPLIT_ROWS_FREE);
-        let mut rows = 0;
-        let fits = |entries: &usize| {
-            rows += (entries - 1) * by_rows[*entries];
-            rows <= budget
-        };
-        (2..=LEADING_SPLIT_MAX).take_while(fits).last().unwrap_or(1)
+        let (mut most, mut rest) = (1, budget);
+        for rows in 2..=LEADING_SPLIT_MAX {
+            let Some(left) = rest.checked_sub((rows - 1) * by_rows[rows]) else { return (most, rest) };
+            (most, rest) = (rows, left);
+        }
+        (most, 0)
+    }
+
+    /// The members of a term in codes, and how it is split.
+    fn split(&mut self, members: &[RawMember]) -> (Vec<Coded>, Split) {
+        let most = self.split_max;
+        if self.split_rest > 0 && members.iter().any(|member| member.intervals > 1) {
+            self.split_max = LEADING_SPLIT_MAX;
+            let coded = self.coded(members);
+            self.split_max = most;
+            let split = split(&coded, LEADING_SPLIT_MAX);
+            if split.rows > most && split.rows - 1 <= self.split_rest {
+                self.split_rest -= split.rows - 1;
+                return (coded, split);
+            }
+            self.recycle(coded);
+        }
+        let coded = self.coded(members);
+        let split = split(&coded, most);
+        (coded, split)
     }
 
     fn add(&mut self, term: &RawTerm, members: &[RawMember]) {
-        let coded = self.coded(members);
-        let split = split(&coded, self.split_max);
+        let (coded, split) = self.split(members);
         let mut sets: Vec<SetTest> = Vec::new();
         // Whether the tail tells only what the buckets of slots leave open.
         let mut at_edges = true;

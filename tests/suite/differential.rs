@@ -131,7 +131,7 @@ fn matchers_agree_on_several_segments() {
         }
     }
     let expected = plain::candidates(&tables, &batch);
-    assert!(expected.len() > 20, "{}", expected.len());
+    assert!(expected.len() > rows, "{}", expected.len());
     let check = |name, mut found: Vec<Candidate>| {
         found.sort_unstable();
         assert!(found == expected, "{name}: {} candidates instead of {}", found.len(), expected.len());
