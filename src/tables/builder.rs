@@ -350,8 +350,8 @@ impl Coder<'_> {
         }
         let budget = ((count as f64 * SPLIT_ROWS_SHARE) as usize).max(SPLIT_ROWS_FREE);
         let (mut most, mut rest) = (1, budget);
-        for rows in 2..=LEADING_SPLIT_MAX {
-            let Some(left) = rest.checked_sub((rows - 1) * by_rows[rows]) else { return (most, rest) };
+        for (rows, terms) in by_rows.into_iter().enumerate().skip(2) {
+            let Some(left) = rest.checked_sub((rows - 1) * terms) else { return (most, rest) };
             (most, rest) = (rows, left);
         }
         (most, 0)

@@ -440,9 +440,8 @@ impl<'t> Parser<'t, '_> {
         let distinct = self.take_word("distinct");
         let (mut argument, mut rows, mut height) = (None, None, 0);
         let next = self.peek();
-        if self.take(Kind::Star) {
-            rows = Some(None);
-        } else if self.token.kind == Kind::RightParen && function == AggregateFunction::Count {
+        let empty = self.token.kind == Kind::RightParen && function == AggregateFunction::Count;
+        if empty || self.take(Kind::Star) {
             rows = Some(None);
         } else if matches!(self.token.kind, Kind::Word | Kind::Quoted) && next.kind == Kind::Dot && self.star_follows() {
             rows = Some(Some(self.name("a variable", true)?.name));
