@@ -32,7 +32,12 @@ pub fn explain(artifact: &Arc<Artifact>, options: &Options, row: u64, rule: Opti
     if let Some(name) = rule {
         let rule = artifact.find_rule(name).ok_or_else(|| format!("there is no rule `{name}`"))?;
         let Some((_, oracle)) = reference.rules().find(|(id, _)| *id == rule) else {
-            return Err(format!("the rule `{name}` is off").into());
+            let why = if artifact.pattern(rule).is_some() {
+                "is a pattern over several events; `match --emit findings` shows what it finds"
+            } else {
+                "is off"
+            };
+            return Err(format!("the rule `{name}` {why}").into());
         };
         let foreign = !reference.visits(rule, &values);
         if foreign {

@@ -4,7 +4,7 @@ use super::newer::{Changed, Newer};
 use super::snapshot::{Place, Snapshot};
 use super::{LOOSE_MAX, Shared, merge};
 use crate::compile::{self, Checked};
-use crate::rule::{Diagnostic, Limits, Rule, Severity, Status, print};
+use crate::rule::{Clause, Diagnostic, Limits, Rule, Severity, Status, print};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -101,6 +101,11 @@ impl Draft<'_> {
 
     /// Adds a rule, or puts it in the place of another.
     fn put(&mut self, place: Option<Place>, rule: Rule, limits: &Limits, kind: u8) -> Result<(), Vec<Diagnostic>> {
+        if rule.clause == Clause::MatchRecognize {
+            let primary = "a pattern over several events cannot be changed by itself";
+            let refusal = compile::about(&rule, Severity::Error, "pattern-change", primary);
+            return Err(vec![refusal.with_hint("compile all rules, and put the new artifact in service")]);
+        }
         let context = self.shared.context(limits);
         let Checked { expr, diagnostics, .. } = compile::check_rule(&rule, &context);
         let expr = match expr {

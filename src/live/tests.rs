@@ -87,6 +87,8 @@ fn what_cannot_be_changed_is_told_and_changes_nothing() {
     assert_eq!(codes(&engine, &[add(rule("r3", None, "n = 1"))]), ["duplicate-id"]);
     assert_eq!(codes(&engine, &[add(rule("x", None, "n = 1")), add(rule("x", None, "n = 1"))]), ["duplicate-id"]);
     assert_eq!(codes(&engine, &[Change::Replace(rule("x", None, "n = 1"))]), ["unknown-rule"]);
+    let pattern = Rule { clause: crate::rule::Clause::MatchRecognize, ..rule("p", None, "PATTERN (a)") };
+    assert_eq!(codes(&engine, &[Change::Add(pattern)]), ["pattern-change"]);
     assert_eq!(codes(&engine, &[Change::Remove("x".into()), Change::Status("y".into(), Status::Off)]), ["unknown-rule"; 2]);
     assert_eq!(codes(&engine, &[Change::Remove("r1".into()), Change::Remove("r1".into())]), ["unknown-rule"]);
     assert_eq!(codes(&engine, &[add(rule("x", None, "m = 1"))]), ["unknown-field"]);
