@@ -1,4 +1,4 @@
-//! State over event time: row patterns.
+//! State over event time: row patterns, and velocity [`windows`].
 //!
 //! ```text
 //! rows ─ by pattern and partition ─ in order of time ─ automaton ─ matches ─ findings
@@ -16,6 +16,7 @@ pub mod evaluate;
 pub mod finding;
 pub mod partition;
 pub mod patterns;
+pub mod windows;
 
 use crate::event::Value;
 use std::collections::VecDeque;

@@ -14,3 +14,4 @@ mod properties;
 mod random;
 mod reference_docs;
 mod support;
+mod windows;
