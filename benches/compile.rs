@@ -14,7 +14,7 @@ const CONDITIONS: usize = 1000;
 
 fn check_all(conditions: &[String], schema: &Schema) -> usize {
     let (lists, limits, origin) = (Lists::new(), Limits::default(), Origin::default());
-    let scope = check::Scope { schema, lists: &lists, parameters: &[], limits: &limits };
+    let scope = check::Scope { schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
     conditions.iter().filter(|text| check::condition(text, &origin, None, &scope).is_ok()).count()
 }
 
@@ -27,7 +27,7 @@ fn conditions(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CONDITIONS as u64));
     group.bench_function("parse and check", |bencher| bencher.iter(|| check_all(black_box(&conditions), &schema)));
     let (lists, limits, origin) = (Lists::new(), Limits::default(), Origin::default());
-    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits };
+    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
     let typed: Vec<_> = conditions.iter().map(|text| check::condition(text, &origin, None, &scope).expect("sound")).collect();
     group.bench_function("print", |bencher| {
         bencher.iter(|| typed.iter().map(|expr| print::condition(expr, &schema).len()).sum::<usize>());

@@ -14,6 +14,7 @@ use crate::rule::lint::{self, FormTerm, Outline};
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
 use crate::rule::template::parse_value;
+use crate::rule::window::{Columns as WindowColumns, may_state_window};
 use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, Severity, Status, check, print};
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
 use crate::tables::builder::{BatchNumbers, BuiltTables, TableBuilder, TermBatch};
@@ -55,22 +56,38 @@ pub struct Compiled {
 
 /// Compiles `rules`, in order.
 pub fn compile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compiled {
-    compile_with(rules, context, Some(lint::Linter::default()))
+    compile_with_windows(rules, WindowColumns::new(context.schema), context)
+}
+
+/// Compiles `rules` over events of `context.schema` and these windows of documents.
+pub fn compile_with_windows(rules: impl Iterator<Item = Rule>, windows: WindowColumns, context: &Context) -> Compiled {
+    compile_with(rules, windows, context, Some(lint::Linter::default()))
 }
 
 /// Compiles rules that are in service already: without warnings, which take a fifth of the time or more.
 pub fn recompile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compiled {
-    compile_with(rules, context, None)
+    compile_with(rules, WindowColumns::new(context.schema), context, None)
 }
 
-fn compile_with(rules: impl Iterator<Item = Rule>, context: &Context, linter: Option<lint::Linter>) -> Compiled {
-    let mut merger = Merger::new(context, linter);
+fn compile_with(
+    rules: impl Iterator<Item = Rule>,
+    mut windows: WindowColumns,
+    context: &Context,
+    linter: Option<lint::Linter>,
+) -> Compiled {
+    let mut merger = Merger::new(context, windows.clone(), linter);
     let mut rules = rules.peekable();
-    let chunks = std::iter::from_fn(|| rules.peek().is_some().then(|| rules.by_ref().take(CHUNK_RULES).collect::<Vec<Rule>>()));
+    // Windows that conditions state get their columns here, one rule after the other: their numbers do not depend on threads, and are the same in all chunks.
+    let chunks = std::iter::from_fn(|| {
+        rules.peek()?;
+        let chunk: Vec<Rule> = rules.by_ref().take(CHUNK_RULES).collect();
+        add_windows(&chunk, &mut windows, context);
+        Some((chunk, windows.clone()))
+    });
     map_in_order(
         chunks,
         context.threads,
-        |chunk| lower(chunk, context),
+        |(chunk, windows)| lower(chunk, windows, context),
         |lowered| {
             merger.merge(lowered);
             true
@@ -79,8 +96,26 @@ fn compile_with(rules: impl Iterator<Item = Rule>, context: &Context, linter: Op
     merger.finish()
 }
 
+fn add_windows(rules: &[Rule], windows: &mut WindowColumns, context: &Context) {
+    for rule in rules.iter().filter(|rule| rule.clause == Clause::When && may_state_window(&rule.when)) {
+        let known = windows.clone();
+        for window in check::window::stated(&rule.when, &rule.origin, &scope(rule, context, &known)) {
+            if windows.all().len() < context.limits.windows {
+                windows.add(window);
+            }
+        }
+    }
+}
+
+/// What the condition of `rule` may refer to.
+fn scope<'s>(rule: &'s Rule, context: &Context<'s>, windows: &'s WindowColumns) -> check::Scope<'s> {
+    let Context { lists, limits, .. } = *context;
+    check::Scope { schema: windows.schema(), lists, parameters: &rule.parameters, limits, windows: windows.all() }
+}
+
 /// A chunk of rules, lowered to terms whose columns are fields or, above those, derived columns of the chunk.
 struct Lowered {
+    windows: WindowColumns,
     rules: Vec<LoweredRule>,
     terms: Terms,
     derived: Vec<Derived>,
@@ -223,9 +258,9 @@ fn hash<T: Hash + ?Sized>(value: &T) -> u64 {
     FixedState::default().hash_one(value)
 }
 
-fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
+fn lower(rules: Vec<Rule>, windows: WindowColumns, context: &Context) -> Lowered {
     let mut columns = ChunkColumns {
-        schema: context.schema,
+        schema: windows.schema(),
         derived: Vec::new(),
         by_identity: HashMap::default(),
         limit: context.limits.derived_columns,
@@ -239,7 +274,7 @@ fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
     let count = rules.len();
     for (position, rule) in rules.into_iter().enumerate() {
         text.clear();
-        lowered.push(lower_rule(rule, context, &mut columns, &mut terms, &mut text));
+        lowered.push(lower_rule(rule, context, &windows, &mut columns, &mut terms, &mut text));
         texts.extend_from_slice(&(text.len() as u32).to_le_bytes());
         texts.extend_from_slice(text.as_bytes());
         if (position + 1) % SOURCE_BLOCK == 0 || position + 1 == count {
@@ -247,7 +282,8 @@ fn lower(rules: Vec<Rule>, context: &Context) -> Lowered {
             texts.clear();
         }
     }
-    Lowered { rules: lowered, terms, derived: columns.derived, sources }
+    let derived = columns.derived;
+    Lowered { windows, rules: lowered, terms, derived, sources }
 }
 
 /// What a look at one rule alone gives.
@@ -265,8 +301,12 @@ pub struct Checked {
 /// Types the condition of a rule and runs the rule's own tests.
 #[must_use]
 pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
+    check_rule_over(rule, context, &WindowColumns::new(context.schema))
+}
+
+fn check_rule_over(rule: &Rule, context: &Context, windows: &WindowColumns) -> Checked {
     let mut checked = Checked { expr: None, pattern: None, tests: 0, diagnostics: Vec::new() };
-    let scope = check::Scope { schema: context.schema, lists: context.lists, parameters: &rule.parameters, limits: context.limits };
+    let scope = scope(rule, context, windows);
     if rule.tenant.is_some() && context.schema.tenant.is_none() {
         let message = "the rule belongs to a tenant, but no field names tenants";
         checked
@@ -274,9 +314,10 @@ pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
             .push(about(rule, Severity::Error, "no-tenant-field", message).with_hint("name the field in the schema: `tenant: FIELD`"));
     }
     if rule.clause == Clause::MatchRecognize {
+        let scope = check::Scope { schema: windows.named_schema(), windows: &[], ..scope };
         match check::pattern::pattern(&rule.when, &rule.origin, Some(&rule.id), &scope) {
             Ok(pattern) => {
-                if pattern.is_unbounded(context.schema) {
+                if pattern.is_unbounded(scope.schema) {
                     let message = "a match may wait for ever: the pattern repeats without bounds, and has no WITHIN";
                     let hint = "add WITHIN INTERVAL … after PATTERN; over a stream its state grows without bounds";
                     checked.diagnostics.push(about(rule, Severity::Warning, "unbounded-pattern", message).with_hint(hint));
@@ -297,7 +338,7 @@ pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
     if !rule.tests.is_empty() {
         let oracle = Oracle::new(&expr);
         for test in &rule.tests {
-            match run_test(rule, test, &oracle, context.schema) {
+            match run_test(rule, test, &oracle, scope.schema) {
                 Ok(()) => checked.tests += 1,
                 Err(diagnostic) => checked.diagnostics.push(*diagnostic),
             }
@@ -308,8 +349,16 @@ pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
 }
 
 /// Lowers one rule, adds its terms to `terms`, and writes its canonical text to `text`.
-fn lower_rule(rule: Rule, context: &Context, columns: &mut ChunkColumns, terms: &mut Terms, text: &mut String) -> LoweredRule {
-    let Checked { expr, pattern, tests, diagnostics } = check_rule(&rule, context);
+fn lower_rule(
+    rule: Rule,
+    context: &Context,
+    windows: &WindowColumns,
+    columns: &mut ChunkColumns,
+    terms: &mut Terms,
+    text: &mut String,
+) -> LoweredRule {
+    let Checked { expr, pattern, tests, diagnostics } = check_rule_over(&rule, context, windows);
+    let schema = windows.schema();
     let mut lowered = LoweredRule {
         id_hash: hash(&*rule.id),
         rule,
@@ -326,9 +375,9 @@ fn lower_rule(rule: Rule, context: &Context, columns: &mut ChunkColumns, terms: 
         text.push_str(&lowered.rule.when);
     }
     let Some(expr) = expr else { return lowered };
-    print::write_condition(&expr, context.schema, text);
-    let found = normal::terms(&expr, context.schema, columns, context.limits.terms);
-    let first_derived = normal::Column(context.schema.fields().len() as u32);
+    print::write_condition(&expr, schema, text);
+    let found = normal::terms(&expr, schema, columns, context.limits.terms);
+    let first_derived = normal::Column(schema.fields().len() as u32);
     let derived = found.iter().any(|term| term.members.last().is_some_and(|(column, _)| *column >= first_derived));
     (lowered.terms, lowered.outline) = terms.add(found, &expr, |column| columns.name(column));
     lowered.expr = derived.then_some(expr);
@@ -387,6 +436,8 @@ fn run_test(rule: &Rule, test: &RuleTest, oracle: &Oracle, schema: &Schema) -> R
 /// Puts lowered chunks together.
 struct Merger<'a> {
     context: &'a Context<'a>,
+    /// Those of the last chunk: all so far.
+    windows: WindowColumns,
     builder: TableBuilder,
     columns: Vec<(ColumnSource, KeyKind)>,
     column_of_field: HashMap<FieldId, u32>,
@@ -407,9 +458,10 @@ struct Merger<'a> {
 }
 
 impl<'a> Merger<'a> {
-    fn new(context: &'a Context<'a>, linter: Option<lint::Linter>) -> Self {
+    fn new(context: &'a Context<'a>, windows: WindowColumns, linter: Option<lint::Linter>) -> Self {
         Self {
             context,
+            windows,
             builder: TableBuilder::default(),
             columns: Vec::new(),
             column_of_field: HashMap::default(),
@@ -431,6 +483,7 @@ impl<'a> Merger<'a> {
 
     fn merge(&mut self, chunk: Lowered) {
         self.sources.extend(chunk.sources);
+        self.windows = chunk.windows;
         let mut numbers = Numbers::of(&chunk.terms);
         for rule in chunk.rules {
             self.merge_rule(rule, &chunk.terms, &chunk.derived, &mut numbers);
@@ -490,8 +543,8 @@ impl<'a> Merger<'a> {
             && !self.has_room(terms.batch.columns_of(lowered.terms.clone()), derived)
         {
             // Lowered again, with the columns that there are.
-            let context = self.context;
-            let found = normal::terms(expr, context.schema, &mut FrozenColumns { merger: self }, context.limits.terms);
+            let (limits, windows) = (self.context.limits, self.windows.clone());
+            let found = normal::terms(expr, windows.schema(), &mut FrozenColumns { merger: self }, limits.terms);
             let mut terms = Terms::default();
             let (range, outline) = terms.add(found, expr, |column| self.column_name(column));
             let mut numbers = Numbers::of(&terms);
@@ -502,7 +555,7 @@ impl<'a> Merger<'a> {
             return;
         }
         for column in terms.batch.columns_of(lowered.terms.clone()) {
-            let fields = self.context.schema.fields().len() as u32;
+            let fields = self.windows.schema().fields().len() as u32;
             numbers.batch.column(column, || match column.checked_sub(fields) {
                 None => self.field_column(FieldId(column)),
                 Some(number) => self.derived_column(&derived[number as usize]),
@@ -513,7 +566,7 @@ impl<'a> Merger<'a> {
 
     /// Whether the derived columns among `columns` are there already, or may still be added.
     fn has_room(&self, columns: impl Iterator<Item = u32>, derived: &[Derived]) -> bool {
-        let fields = self.context.schema.fields().len() as u32;
+        let fields = self.windows.schema().fields().len() as u32;
         let mut wanted: Vec<u32> = columns.filter_map(|column| column.checked_sub(fields)).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -556,7 +609,7 @@ impl<'a> Merger<'a> {
     fn field_column(&mut self, field: FieldId) -> u32 {
         let columns = &mut self.columns;
         *self.column_of_field.entry(field).or_insert_with(|| {
-            let kind = KeyKind::of(self.context.schema.field(field).ty).expect("columns are made of fields with keys");
+            let kind = KeyKind::of(self.windows.schema().field(field).ty).expect("columns are made of fields with keys");
             columns.push((ColumnSource::Field(field), kind));
             columns.len() as u32 - 1
         })
@@ -598,7 +651,7 @@ impl<'a> Merger<'a> {
     }
 
     fn write(&mut self, built: BuiltTables) -> Vec<u8> {
-        let schema = self.context.schema;
+        let schema = self.windows.schema();
         let mut narrow: Vec<u64> = Vec::new();
         let mut wide: Vec<[u64; 2]> = Vec::new();
         let mut texts = Texts::default();
@@ -634,6 +687,11 @@ impl<'a> Merger<'a> {
         } else {
             postcard::to_stdvec(&self.patterns).expect("patterns in memory are written to memory")
         };
+        let windows = if self.windows.all().is_empty() {
+            Vec::new()
+        } else {
+            postcard::to_stdvec(self.windows.all()).expect("windows in memory are written to memory")
+        };
         let residuals: Texts = self.residuals.all.iter().map(Vec::as_slice).collect();
         let sources: Texts = self.sources.iter().map(Vec::as_slice).collect();
         let mut writer = ArtifactWriter::default();
@@ -659,6 +717,7 @@ impl<'a> Merger<'a> {
         writer.add(Section::Rules, &self.records);
         writer.add(Section::Tags, &self.tags);
         writer.add(Section::Patterns, &patterns);
+        writer.add(Section::Windows, &windows);
         for (texts, offsets, bytes) in [
             (&texts, Section::TextOffsets, Section::TextBytes),
             (&self.ids.names, Section::NameOffsets, Section::NameBytes),
@@ -718,7 +777,7 @@ struct FrozenColumns<'m, 'a> {
 impl Columns for FrozenColumns<'_, '_> {
     fn column(&mut self, expr: &Expr, operand: NodeId) -> Option<normal::Column> {
         if let Node::Field(field) = expr.node(operand) {
-            KeyKind::of(self.merger.context.schema.field(*field).ty)?;
+            KeyKind::of(self.merger.windows.schema().field(*field).ty)?;
             return Some(normal::Column(self.merger.field_column(*field)));
         }
         let identity = derived(expr, operand)?.identity;

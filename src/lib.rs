@@ -43,20 +43,21 @@
 //! | `flow` | `id` |
 //! | `parallel` | |
 //! | `pattern` | `event`, `expr`, `id` |
-//! | `rule` | `event`, `expr`, `id`, `pattern` |
-//! | `tables` | `event`, `expr`, `id`, `parallel`, `pattern` |
+//! | `window` | `event`, `expr`, `id` |
+//! | `rule` | `event`, `expr`, `id`, `pattern`, `window` |
+//! | `tables` | `event`, `expr`, `id`, `parallel`, `pattern`, `window` |
 //! | `compile` | `event`, `expr`, `id`, `parallel`, `pattern`, `rule`, `tables` |
 //! | `reference` | `event`, `expr`, `flow`, `id`, `rule`, `tables` |
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
 //! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
-//! | `temporal` | `event`, `expr`, `id`, `pattern` |
+//! | `temporal` | `event`, `expr`, `id`, `pattern`, `window` |
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `temporal`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `temporal`, `window`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -80,6 +81,7 @@ pub mod flow;
 pub mod id;
 pub mod parallel;
 pub mod pattern;
+pub mod window;
 
 // The rule path, to the artifact.
 pub mod compile;

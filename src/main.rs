@@ -84,10 +84,10 @@ enum Command {
         /// Where rows go that cannot be read as events, with the reason
         #[arg(long)]
         rejects: Option<String>,
-        /// How much later than others events may come, such as 90s, 15min or 2h: patterns wait so long for them
+        /// How much later than others events may come, such as 90s, 15min or 2h: windows and patterns wait so long for them
         #[arg(long, default_value = "0", value_parser = dynamic_cep::command::duration::parse)]
         allowed_lateness: i64,
-        /// Where events go that come later still, which patterns do not see
+        /// Where events go that come later still: windows tell them what they hold then, and patterns do not see them
         #[arg(long)]
         late: Option<String>,
     },

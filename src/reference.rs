@@ -28,7 +28,7 @@ impl Reference {
     pub fn new(artifact: &Artifact) -> Result<Self, String> {
         let lists = Lists::default();
         let limits = Limits::unlimited();
-        let scope = check::Scope { schema: artifact.schema(), lists: &lists, parameters: &[], limits: &limits };
+        let scope = check::Scope { schema: artifact.schema(), lists: &lists, parameters: &[], limits: &limits, windows: &[] };
         let mut rules = Vec::with_capacity(artifact.rules().len());
         for first in (0..artifact.rules().len()).step_by(SOURCE_BLOCK) {
             let texts = artifact.source_block(first / SOURCE_BLOCK).map_err(|error| error.to_string())?;

@@ -19,7 +19,7 @@ pub enum Test {
 /// When it is no such conjunction; those of the workloads are.
 pub fn tests(text: &str, schema: &Schema) -> Vec<Test> {
     let (lists, limits) = (Lists::new(), Limits::default());
-    let scope = check::Scope { schema, lists: &lists, parameters: &[], limits: &limits };
+    let scope = check::Scope { schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
     let expr = check::condition(text, &Origin::default(), None, &scope).expect("a sound condition");
     let mut tests = Vec::new();
     collect(&expr, expr.root(), schema, &mut tests);

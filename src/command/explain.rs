@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::matching::Options;
+use super::windows;
 use crate::connector::source::EventSource;
 use crate::event::{EventBatch, Value};
 use crate::expr::oracle::{Leaf, Oracle};
@@ -68,19 +69,24 @@ pub fn explain(artifact: &Arc<Artifact>, options: &Options, row: u64, rule: Opti
     Ok(())
 }
 
-/// The row as a batch of its own.
+/// The row as a batch of its own. What its windows say takes the rows before it, as they came.
 fn read_row(artifact: &Artifact, options: &Options, row: u64) -> Result<EventBatch, Failure> {
-    let schema = artifact.schema();
-    let every: Vec<_> = (0..schema.fields().len()).map(crate::id::FieldId::new).collect();
+    let (schema, events) = (artifact.schema(), artifact.event_schema());
+    let mut windows = windows::windows(artifact, options.allowed_lateness);
+    let every: Vec<_> = (0..events.fields().len()).map(crate::id::FieldId::new).collect();
     let mut rows = 0;
-    for read in EventSource::open(&options.events, Some(schema))?.read(&every, options.batch_rows, options.strict) {
+    for read in EventSource::open(&options.events, Some(events))?.read(&every, options.batch_rows, options.strict) {
         let read = read?;
         if let Some(reject) = read.rejects.iter().find(|reject| reject.row == row) {
             return Err(format!("row {row} was rejected: {}", reject.reason).into());
         }
-        let batch = &read.batch;
+        let batch = match &mut windows {
+            Some(windows) => read.batch.with_columns(schema, windows.take(&read.batch)),
+            None => read.batch,
+        };
         if let Some(at) = (0..batch.rows()).find(|at| batch.row_number(*at) == row) {
-            let columns = every.iter().map(|field| batch.column(*field).map(|column| column.slice(at, 1))).collect();
+            let fields = (0..schema.fields().len()).map(crate::id::FieldId::new);
+            let columns = fields.map(|field| batch.column(field).map(|column| column.slice(at, 1))).collect();
             return Ok(EventBatch::new(schema, row, 1, columns));
         }
         rows += batch.rows() + read.rejects.len();

@@ -2,9 +2,11 @@
 
 use super::Failure;
 use crate::id::RuleId;
+use crate::rule::window;
 use crate::tables::Artifact;
 use crate::tables::artifact::{ACTIONS, ColumnSource, FORMAT_VERSION, STATUSES};
 use crate::tables::layout::NONE;
+use crate::window::Frame;
 use std::io::Write;
 use std::path::Path;
 
@@ -49,8 +51,15 @@ fn summary(artifact: &Artifact, out: &mut dyn Write) -> Result<(), Failure> {
     let residual = tables.tails.iter().filter(|tail| tail.residual != NONE).count();
     writeln!(out, "residuals   {residual} terms keep a part that is evaluated on candidates")?;
     writeln!(out, "\nfields")?;
-    for field in artifact.schema().fields() {
+    for field in artifact.event_schema().fields() {
         writeln!(out, "  {:<24} {}", field.name, field.ty)?;
+    }
+    if !artifact.windows().is_empty() {
+        writeln!(out, "\nwindows")?;
+    }
+    for column in artifact.windows() {
+        let name = column.name.as_deref().map_or(String::new(), |name| format!("{name:<24} "));
+        writeln!(out, "  {name}{}; {}", window::text(&column.window, artifact.schema()), held(column.window.frame))?;
     }
     writeln!(out, "\ncolumns")?;
     for column in &artifact.manifest().columns {
@@ -66,6 +75,15 @@ fn summary(artifact: &Artifact, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "  {:<24} {bytes}", format!("{section:?}"))?;
     }
     Ok(())
+}
+
+/// What is held of each key for a frame.
+fn held(frame: Frame) -> String {
+    match frame {
+        Frame::Range { from: Some(from), .. } => format!("holds rows of {}", window::length(from)),
+        Frame::Rows { from: Some(from), .. } => format!("holds {} rows", u64::from(from) + 1),
+        _ => "holds every row".to_owned(),
+    }
 }
 
 fn one_rule(artifact: &Artifact, rule: RuleId, out: &mut dyn Write) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::findings;
 use super::sources::{self, Named, SchemaSources};
+use super::windows;
 use crate::connector::sink::ResultWriter;
 use crate::connector::source::{EventSource, ReadBatch, Reject, reject_batch, reject_schema};
 use crate::decide::{self, Decisions};
@@ -44,6 +45,8 @@ pub enum Emit {
     Counts,
     /// What patterns find: one row for a match, or for each of its rows.
     Findings,
+    /// One row an event: the values of the windows that have names.
+    Windows,
     None,
 }
 
@@ -72,7 +75,7 @@ pub struct Options {
     pub threads: usize,
     pub batch_rows: usize,
     pub strict: bool,
-    /// Nanoseconds that events may come late; patterns wait for them.
+    /// Nanoseconds that events may come late; windows and patterns wait for them.
     pub allowed_lateness: i64,
     /// Where events go that came later.
     pub late: Option<String>,
@@ -105,6 +108,7 @@ pub struct Summary {
     /// Rows that patterns put out, and what did not go as rules and rows say.
     pub findings: u64,
     pub patterns: Option<Counters>,
+    pub windows: Option<windows::Counters>,
     pub backend: Backend,
     pub reason: String,
     pub routed: Routed,
@@ -151,9 +155,17 @@ enum Engine {
     Reference(Reference),
 }
 
+/// A batch whose windows have their columns.
+pub(super) struct Staged {
+    pub batch: ReadBatch,
+    /// Its rows that patterns are not to see, ascending.
+    pub late: Vec<u32>,
+}
+
 /// What came of one batch.
 struct Done {
     batch: EventBatch,
+    late: Vec<u32>,
     rows: usize,
     bytes_read: u64,
     rejects: Vec<Reject>,
@@ -176,7 +188,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Fa
         return Err("results and rejects cannot go to the same place".to_owned().into());
     }
     let artifact = load(&mut options, progress)?;
-    let source = EventSource::open(&options.events, Some(artifact.schema()))?;
+    let source = EventSource::open(&options.events, Some(artifact.event_schema()))?;
     source.warnings().iter().for_each(|warning| progress.warning(warning));
     let generation = Generation::new(Arc::clone(&artifact))?;
     let rows = source.total_rows_hint().or_else(|| source.total_bytes().map(|bytes| bytes / EVENT_BYTES));
@@ -243,6 +255,12 @@ impl Matcher {
             needed.extend(schema.time);
             needed.extend(self.artifact.patterns().iter().flat_map(|(_, pattern)| pattern.needs()));
         }
+        if !self.artifact.windows().is_empty() {
+            needed.extend(schema.time);
+            needed.extend(self.artifact.windows().iter().flat_map(|column| column.window.needs()));
+        }
+        // Windows are not read, but made.
+        needed.retain(|field| field.index() < self.artifact.event_schema().fields().len());
         needed
     }
 
@@ -257,7 +275,8 @@ impl Matcher {
         let mut summary = self.empty_summary(options);
         let mut failure: Option<Failure> = None;
         let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
-        let mut patterns = findings::Stage::new(&self.artifact, options)?;
+        let mut windows = windows::Stage::new(&self.artifact, options)?;
+        let mut patterns = findings::Stage::new(&self.artifact, &windows::behind(&self.artifact, options))?;
         let wall = Instant::now();
         let mut reader = source.read(&self.needed(), options.batch_rows, options.strict);
         let mut fault = None;
@@ -265,22 +284,28 @@ impl Matcher {
             let start = Instant::now();
             let batch = reader.next();
             read += start.elapsed();
-            match batch {
-                Some(Ok(batch)) => Some(batch),
-                Some(Err(error)) => {
-                    fault = Some(error);
-                    None
-                }
-                None => None,
-            }
+            let staged = match (batch, &mut windows) {
+                (Some(Err(error)), _) => Err(error.into()),
+                (Some(Ok(batch)), Some(windows)) => windows.take(batch).map(Some),
+                (Some(Ok(batch)), None) => Ok(Some(Staged { batch, late: Vec::new() })),
+                (None, Some(windows)) => Ok(windows.rest()),
+                (None, None) => Ok(None),
+            };
+            staged.unwrap_or_else(|error| {
+                fault = Some(error);
+                None
+            })
         });
         map_in_order(
             batches,
             options.threads,
-            |batch| self.process(batch, options.emit, &output_schema),
+            |staged| self.process(staged, options.emit, &output_schema),
             |done| {
                 let start = Instant::now();
-                let found = patterns.as_mut().map_or(Ok(0), |patterns| patterns.take(&done.batch, &self.artifact, &mut writer));
+                let found = patterns.as_mut().map_or(Ok(0), |patterns| {
+                    let in_order = windows::without(&done.batch, &done.late, self.artifact.schema());
+                    patterns.take(&in_order, &self.artifact, &mut writer)
+                });
                 let taken = found.and_then(|found| {
                     summary.findings += found;
                     summary.take(done, &mut writer, &mut rejects, progress, total)
@@ -290,7 +315,7 @@ impl Matcher {
             },
         );
         if let Some(error) = fault {
-            return Err(error.into());
+            return Err(error);
         }
         if let Some(error) = failure {
             return Err(error);
@@ -300,6 +325,7 @@ impl Matcher {
             summary.findings += found;
             summary.patterns = Some(counters);
         }
+        summary.windows = windows.map(windows::Stage::finish).transpose()?;
         reader.take_warnings().iter().for_each(|warning| progress.warning(warning));
         if let (Some(writer), Emit::Counts) = (&mut writer, options.emit) {
             for first in (0..summary.counts.len()).step_by(1 << 16) {
@@ -336,6 +362,7 @@ impl Matcher {
             labels,
             findings: 0,
             patterns: None,
+            windows: None,
             backend: options.backend,
             reason: "asked for".to_owned(),
             routed: Routed::default(),
@@ -347,7 +374,8 @@ impl Matcher {
     }
 
     /// One batch from columns to results: on one thread, sharing nothing that changes.
-    fn process(&self, read: ReadBatch, emit: Emit, output_schema: &SchemaRef) -> Done {
+    fn process(&self, staged: Staged, emit: Emit, output_schema: &SchemaRef) -> Done {
+        let Staged { batch: read, late } = staged;
         let batch = &read.batch;
         let mut times = Times::default();
         let mut lap = Instant::now();
@@ -375,11 +403,13 @@ impl Matcher {
         let output = match emit {
             Emit::Decisions => Some(self.decisions_batch(batch, &decisions, output_schema)),
             Emit::Hits => Some(self.hits_batch(batch, &hits, output_schema)),
+            Emit::Windows => Some(self.windows_batch(batch, output_schema)),
             Emit::Counts | Emit::Findings | Emit::None => None,
         };
         times.write = time();
         Done {
             batch: batch.clone(),
+            late,
             rows: batch.rows(),
             bytes_read: read.bytes_read,
             labels: self.labels(batch),
@@ -445,6 +475,17 @@ impl Matcher {
         RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
     }
 
+    fn windows_batch(&self, batch: &EventBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
+        let numbers: UInt64Array = (0..batch.rows()).map(|row| batch.row_number(row)).collect();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(numbers)];
+        let fields = self.artifact.schema().id.into_iter().chain(windows::named(&self.artifact));
+        for (field, to) in fields.zip(schema.fields().iter().skip(1)) {
+            let column = batch.column_or_null(self.artifact.schema(), field);
+            columns.push(arrow::compute::cast(&column, to.data_type()).map_err(|error| error.to_string())?);
+        }
+        RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
+    }
+
     fn hits_batch(&self, batch: &EventBatch, hits: &Hits, schema: &SchemaRef) -> Result<RecordBatch, String> {
         let rows: UInt32Array = (0..hits.rows()).flat_map(|row| std::iter::repeat_n(row as u32, hits.row(row).len())).collect();
         let mut columns = self.leading_columns(batch, Some(&rows))?;
@@ -454,7 +495,7 @@ impl Matcher {
 }
 
 /// Dictionaries are how the engine holds texts; results have plain ones.
-fn plain_type(ty: &DataType) -> DataType {
+pub(super) fn plain_type(ty: &DataType) -> DataType {
     match ty {
         DataType::Dictionary(_, values) => (**values).clone(),
         other => other.clone(),
@@ -466,12 +507,16 @@ fn output_schema(artifact: &Artifact, emit: Emit) -> SchemaRef {
     let schema = artifact.schema();
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let mut fields = Vec::new();
+    if emit == Emit::Windows {
+        fields.push(Field::new("row", DataType::UInt64, false));
+        fields.extend(schema.id.map(|id| windows::output_field("id", schema, id)));
+        fields.extend(windows::named(artifact).map(|field| windows::output_field(&schema.field(field).name, schema, field)));
+    }
     if matches!(emit, Emit::Decisions | Emit::Hits) {
         fields.push(Field::new("row", DataType::UInt64, false));
         for (name, field) in [("id", schema.id), ("tenant", schema.tenant)] {
             if let Some(field) = field {
-                let ty = crate::event::batch::canonical_type(schema.field(field).ty);
-                fields.push(Field::new(name, plain_type(&ty), true));
+                fields.push(windows::output_field(name, schema, field));
             }
         }
     }
@@ -484,7 +529,7 @@ fn output_schema(artifact: &Artifact, emit: Emit) -> SchemaRef {
         Emit::Hits => fields.push(text("rule")),
         Emit::Counts => fields.extend([text("rule"), Field::new("hits", DataType::UInt64, false)]),
         Emit::Findings => return findings::schema(),
-        Emit::None => {}
+        Emit::Windows | Emit::None => {}
     }
     Arc::new(ArrowSchema::new(fields))
 }

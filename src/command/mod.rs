@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod matching;
 pub mod report;
 pub mod sources;
+mod windows;
 
 use crate::rule::Diagnostic;
 

@@ -38,6 +38,11 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     if let Some(counters) = &summary.patterns {
         patterns(summary.findings, counters, out)?;
     }
+    if let Some(windows) = summary.windows {
+        let late = if windows.late > 0 { format!(", {} rows later than allowed", windows.late) } else { String::new() };
+        let untimed = if windows.untimed > 0 { format!(", {} without a time", windows.untimed) } else { String::new() };
+        writeln!(out, "windows: {} keys with {} rows held at the end{late}{untimed}", windows.keys, windows.rows)?;
+    }
     let decisions: Vec<String> = ACTIONS.iter().zip(summary.actions).rev().map(|(action, count)| format!("{action} {count}")).collect();
     writeln!(out, "decisions: {}", decisions.join("  "))?;
     outcomes(summary, out)?;

@@ -8,7 +8,8 @@ use crate::event::Schema;
 use crate::rule::bulk::RuleRows;
 use crate::rule::document::{Document, is_document, parse_document};
 use crate::rule::lists::Lists;
-use crate::rule::{Diagnostic, Limits, Rule, Severity};
+use crate::rule::window::{Columns, NamedWindow};
+use crate::rule::{Diagnostic, Limits, Rule, Severity, check};
 use crate::tables::Artifact;
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -125,6 +126,7 @@ pub fn compile(files: &[PathBuf], pack_schema: Option<&Path>, schema: SchemaSour
     let limits = Limits::default();
     let diagnostics = RefCell::new(Vec::new());
     let mut lists = Lists::new();
+    let mut windows: Vec<NamedWindow> = Vec::new();
     let mut inputs: Vec<Input> = Vec::new();
     let mut named_schema: Option<PathBuf> = None;
     for path in files {
@@ -144,6 +146,7 @@ pub fn compile(files: &[PathBuf], pack_schema: Option<&Path>, schema: SchemaSour
                 }
                 lists.insert(std::sync::Arc::clone(list), entries.clone());
             }
+            windows.extend(document.windows.iter().cloned());
             inputs.push(Input::Document(document));
         } else {
             match RuleRows::open(&name, read(path)?, &limits) {
@@ -164,7 +167,8 @@ pub fn compile(files: &[PathBuf], pack_schema: Option<&Path>, schema: SchemaSour
     };
     let context = Context { schema: &schema, lists: &lists, limits: &limits, threads };
     let rules = inputs.into_iter().flat_map(|input| input.rules(&diagnostics));
-    let mut compiled = compile::compile(rules, &context);
+    let columns = named_windows(&windows, &context, &mut diagnostics.borrow_mut());
+    let mut compiled = compile::compile_with_windows(rules, columns, &context);
     let mut all = diagnostics.into_inner();
     if all.iter().any(Diagnostic::is_error) {
         compiled.artifact = None;
@@ -172,6 +176,30 @@ pub fn compile(files: &[PathBuf], pack_schema: Option<&Path>, schema: SchemaSour
     all.append(&mut compiled.diagnostics);
     compiled.diagnostics = all;
     Ok(compiled)
+}
+
+/// A column for each window of the documents that is sound.
+fn named_windows(windows: &[NamedWindow], context: &Context, diagnostics: &mut Vec<Diagnostic>) -> Columns {
+    let Context { schema, lists, limits, .. } = *context;
+    let scope = check::Scope { schema, lists, parameters: &[], limits, windows: &[] };
+    let mut columns = Columns::new(schema);
+    for named in windows {
+        let about = |code, primary| Diagnostic::at(Severity::Error, code, &named.origin, &named.text, 0..named.text.len(), primary);
+        if columns.all().len() >= limits.windows {
+            diagnostics.push(about("limit", format!("there are more than {} windows", limits.windows)));
+            break;
+        }
+        match check::window::named(named, &scope) {
+            Ok(window) => {
+                if !columns.add_named(&named.name, window) {
+                    let primary = format!("there is a window or a field `{}` already", named.name);
+                    diagnostics.push(about("duplicate-window", primary).with_hint("choose another name"));
+                }
+            }
+            Err(problems) => diagnostics.extend(problems),
+        }
+    }
+    columns
 }
 
 enum Input {

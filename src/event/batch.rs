@@ -86,7 +86,7 @@ pub struct EventBatch {
     pub first_row: u64,
     rows: usize,
     columns: Vec<Option<ArrayRef>>,
-    /// The number of each row, ascending; absent where they follow `first_row` without a gap.
+    /// The number of each row, ascending unless rows were put in the order of their time; absent where they follow `first_row` without a gap.
     row_numbers: Option<Arc<[u64]>>,
 }
 
@@ -105,6 +105,16 @@ impl EventBatch {
             }
         }
         Self { first_row, rows, columns, row_numbers: None }
+    }
+
+    /// The batch with the columns of further fields, which `schema` has behind those of the batch.
+    ///
+    /// # Panics
+    /// When a column has another length or type than it should.
+    #[must_use]
+    pub fn with_columns(&self, schema: &Schema, more: impl IntoIterator<Item = ArrayRef>) -> Self {
+        let columns = self.columns.iter().cloned().chain(more.into_iter().map(Some)).collect();
+        Self { row_numbers: self.row_numbers.clone(), ..Self::new(schema, self.first_row, self.rows, columns) }
     }
 
     /// The batch with the number of each row over all inputs, for a batch from which rows were left out.

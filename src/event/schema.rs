@@ -138,6 +138,27 @@ impl Schema {
         Ok(Self { fields, by_name, ..Self::default() })
     }
 
+    /// Adds a field behind the others; `None` where one has its name.
+    pub fn push(&mut self, field: Field) -> Option<FieldId> {
+        if self.by_name.contains_key(&field.name) {
+            return None;
+        }
+        let id = FieldId::new(self.fields.len());
+        self.by_name.insert(field.name.clone(), id);
+        self.fields.push(field);
+        Some(id)
+    }
+
+    /// Leaves the first `fields` fields, and the roles of those.
+    pub fn truncate(&mut self, fields: usize) {
+        for field in self.fields.drain(fields.min(self.fields.len())..) {
+            self.by_name.remove(&field.name);
+        }
+        for role in [&mut self.id, &mut self.tenant, &mut self.time, &mut self.key, &mut self.label] {
+            *role = role.filter(|field| field.index() < fields);
+        }
+    }
+
     #[must_use]
     pub fn fields(&self) -> &[Field] {
         &self.fields

@@ -149,8 +149,61 @@ pub enum Syntax<'t> {
         filter: Option<AstId>,
         running: Option<bool>,
     },
+    Window(Box<Over>),
     /// What could not be read; the diagnostic has been given.
     Invalid,
+}
+
+/// A function that windows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverFunction {
+    Count,
+    Sum,
+    Average,
+    Minimum,
+    Maximum,
+    Deviation,
+    First,
+    Last,
+    Lag,
+}
+
+/// `function(…) FILTER (…) OVER (…)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Over {
+    pub function: OverFunction,
+    pub distinct: bool,
+    pub argument: Option<AstId>,
+    /// The second argument of LAG.
+    pub offset: Option<AstId>,
+    pub filter: Option<AstId>,
+    pub partition_by: Vec<AstId>,
+    /// Fields, and whether they descend.
+    pub order_by: Vec<(AstId, bool)>,
+    pub frame: Option<FrameClause>,
+    /// The parentheses after OVER.
+    pub span: Range<usize>,
+}
+
+/// `RANGE …` or `ROWS …`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameClause {
+    pub rows: bool,
+    pub from: Bound,
+    pub to: Bound,
+    /// False with EXCLUDE CURRENT ROW.
+    pub current: bool,
+    pub span: Range<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bound {
+    Current,
+    /// `None`: UNBOUNDED.
+    Offset {
+        by: Option<AstId>,
+        following: bool,
+    },
 }
 
 /// From one row of a match to another.

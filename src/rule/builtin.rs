@@ -110,6 +110,7 @@ pub const BUILTINS: &[(&str, Builtin, usize, usize)] = {
         ("sqrt", f(F::Sqrt), 1, 1),
         ("starts_with", f(F::StartsWith), 2, 2),
         ("stddev", Aggregate, 0, MANY),
+        ("stddev_samp", Aggregate, 0, MANY),
         ("strpos", PositionReversed, 2, 2),
         ("substr", f(F::Substring), 2, 3),
         ("substring", f(F::Substring), 2, 3),

@@ -7,6 +7,7 @@
 mod call;
 mod numbers;
 pub mod pattern;
+pub mod window;
 
 use super::ast::{Ast, AstArgs, AstId, Syntax, Test};
 use super::builtin::Builtin;
@@ -20,6 +21,7 @@ use super::suggest;
 use crate::event::{Schema, Type, Value};
 use crate::expr::{CompareOp, Expr, Node};
 use crate::id::{FieldId, NodeId};
+use crate::window::WindowColumn;
 use std::sync::Arc;
 
 /// What a condition may refer to.
@@ -30,6 +32,8 @@ pub struct Scope<'s> {
     /// Values of `:name`.
     pub parameters: &'s [(Arc<str>, Value)],
     pub limits: &'s Limits,
+    /// The windows that the last fields of the schema are columns of.
+    pub windows: &'s [WindowColumn],
 }
 
 /// The typed form of the condition `text`, which stands at `origin`.
@@ -49,14 +53,51 @@ pub fn expression(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &
 }
 
 fn typed(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>, condition: bool) -> Result<Expr, Vec<Diagnostic>> {
+    let Typed { expr, mut report, windows, .. } = read(text, origin, rule, scope, condition)?;
+    for (span, _) in windows.new {
+        if scope.windows.len() >= scope.limits.windows {
+            report.error("limit", span, format!("there are more than {} different windows", scope.limits.windows));
+        } else {
+            report
+                .error("unknown-window", span, "nothing keeps this window's state")
+                .hint("windows are set up where rules are compiled together");
+        }
+    }
+    if report.failed() { Err(report.into_errors()) } else { Ok(expr) }
+}
+
+/// What became of a text.
+struct Typed<'t> {
+    expr: Expr,
+    report: Report<'t>,
+    windows: window::Found,
+    /// Whether the whole text is a window.
+    window: bool,
+}
+
+/// Parses and types `text`: an error is one of syntax, all others are in the report.
+fn read<'t>(
+    text: &'t str,
+    origin: &'t Origin,
+    rule: Option<&'t Arc<str>>,
+    scope: &Scope<'_>,
+    condition: bool,
+) -> Result<Typed<'t>, Vec<Diagnostic>> {
     let mut report = Report::new(text, origin, rule);
     let Some(ast) = parser::parse(text, scope.limits, &mut report) else { return Err(report.into_errors()) };
     let nodes = ast.nodes().len();
     // BETWEEN becomes more nodes than it is pieces of syntax; most else becomes fewer.
     let expr = Expr::with_capacity(nodes + nodes / 4);
-    let mut checker = Checker { scope, ast: &ast, report, expr, operands: Vec::with_capacity(nodes), full: false, symbols: None };
+    let (operands, windows) = (Vec::with_capacity(nodes), window::Found::default());
+    let mut checker = Checker { scope, ast: &ast, report, expr, operands, full: false, symbols: None, windows };
     checker.check(condition);
-    if checker.report.failed() { Err(checker.report.into_errors()) } else { Ok(checker.expr) }
+    let Checker { mut expr, report, windows, .. } = checker;
+    if windows.any && !expr.nodes().is_empty() {
+        // What a window is made of is no part of the expression over its value.
+        let whole = std::mem::take(&mut expr);
+        expr.copy_from(&whole, whole.root());
+    }
+    Ok(Typed { expr, report, windows, window: matches!(ast.nodes().last(), Some(Syntax::Window(_))) })
 }
 
 /// What has become of a piece of syntax.
@@ -101,6 +142,7 @@ struct Checker<'c, 't> {
     full: bool,
     /// Inside of a pattern: what fields of the expression stand for.
     symbols: Option<pattern::Symbols<'c>>,
+    windows: window::Found,
 }
 
 impl<'c, 't> Checker<'c, 't> {
@@ -313,6 +355,7 @@ impl<'c, 't> Checker<'c, 't> {
                 let operand = self.place(*operand)?;
                 self.operation(Node::Extract { part: *part, operand }, Type::Int)
             }
+            Syntax::Window(over) => self.window(id, over),
             Syntax::Navigate { way, operand, offset, running } => self.navigate(id, *way, *operand, *offset, *running),
             Syntax::Classifier(of) => self.classifier(id, of.as_deref()),
             Syntax::MatchNumber => self.match_number(),

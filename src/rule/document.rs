@@ -5,6 +5,7 @@ use super::bulk::RuleRows;
 use super::suggest::closest;
 use super::table::list_entries;
 use super::template::{TYPE_NAMES, Template, parse_type, parse_value};
+use super::window::NamedWindow;
 use super::yaml::{self, Content, Node, Place, Report, Scalar};
 use super::{Clause, Diagnostic, Limits, Origin, Rule, RuleTest, Severity};
 use crate::event::Type;
@@ -25,6 +26,7 @@ pub struct Document {
     pub schema: Option<(String, Origin)>,
     /// Named lists with their entries as written: text, numbers, booleans.
     pub lists: Vec<(Arc<str>, Vec<serde_json::Value>)>,
+    pub windows: Vec<NamedWindow>,
     /// The rules, then the instances whose values stand in the document.
     pub rules: Vec<Rule>,
     /// Instances that come from tables, to be read a chunk at a time.
@@ -184,12 +186,8 @@ impl<'a> Reader<'a> {
         if let Some(node) = fields.get("lists") {
             self.lists(node);
         }
-        if let Some(node) = fields.get("windows")
-            && let Some(windows) = self.entries(node, "`windows`")
-        {
-            for (key, name, _) in windows.entries {
-                self.not_supported(key.place, &format!("the window `{}`", short(name)));
-            }
+        if let Some(node) = fields.get("windows") {
+            self.windows(node);
         }
         for node in fields.get("templates").map_or(&[][..], |node| self.sequence(node, "`templates`")) {
             self.template(node);
@@ -241,6 +239,20 @@ impl<'a> Reader<'a> {
                 _ => self.list_values(value, &name),
             };
             self.document.lists.push((name, entries));
+        }
+    }
+
+    fn windows(&mut self, node: &Node<'a>) {
+        let Some(windows) = self.entries(node, "`windows`") else { return };
+        for (key, name, value) in windows.entries {
+            match attributes::name("name of the window", name, self.limits) {
+                Ok(name) => {
+                    if let Some(text) = self.text(value, "a window") {
+                        self.document.windows.push(NamedWindow { name, text: text.into(), origin: self.report.origin(value) });
+                    }
+                }
+                Err(refusal) => self.refuse(key.place, refusal),
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Expressions that become columns of their own, in one artifact.
     pub derived_columns: usize,
+    /// Different windows in one artifact.
+    pub windows: usize,
     /// Rules in one artifact.
     pub rules: usize,
 }
@@ -48,6 +50,7 @@ impl Default for Limits {
             document_bytes: 256 << 20,
             name_bytes: 1024,
             derived_columns: 256,
+            windows: 256,
             rules: 100_000_000,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! * [`document`], [`bulk`], [`template`]: from files to [`Rule`]s, by way of [`yaml`] (trees) and [`table`] (rows).
 //! * [`lexer`], [`parser`], [`ast`], [`check`]: from a condition's text to a typed [`crate::expr::Expr`]; [`mod@print`]: back to canonical text.
-//! * [`lists`]: named lists of constants.
+//! * [`lists`]: named lists of constants. [`window`]: windows, named and stated in conditions, as columns.
 //! * [`normal`]: to terms of thresholds; [`lint`]: what interval algebra says about them.
 
 pub mod ast;
@@ -24,6 +24,7 @@ mod report;
 mod suggest;
 pub mod table;
 pub mod template;
+pub mod window;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Origin, Severity};

@@ -5,6 +5,7 @@
 
 mod call;
 pub(super) mod pattern;
+mod window;
 
 use super::ast::{Ast, AstId, Syntax, Test};
 use super::builtin::{self, Builtin};

@@ -30,7 +30,7 @@ pub fn write_condition(expr: &Expr, schema: &Schema, text: &mut String) {
 }
 
 /// Writes a field's name as conditions do: in quotes where it is no plain word.
-fn write_field_name(name: &str, text: &mut String) {
+pub(super) fn write_field_name(name: &str, text: &mut String) {
     if parser::is_plain_name(name) {
         text.push_str(name);
     } else {

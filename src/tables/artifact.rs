@@ -20,6 +20,7 @@ use crate::event::{Field, Schema, Type};
 use crate::expr::Expr;
 use crate::id::{FieldId, RuleId};
 use crate::pattern::Pattern;
+use crate::window::WindowColumn;
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -121,6 +122,8 @@ sections! {
     Bitmaps = 29,
     /// Pairs of a rule and its [`Pattern`], ascending by rule, as postcard; nothing where there are none.
     Patterns = 30,
+    /// The [`WindowColumn`]s that the last fields of the manifest are, those with names first, as postcard; nothing where there are none.
+    Windows = 31,
 }
 
 /// Rules in one block of sources.
@@ -322,6 +325,23 @@ fn patterns(bytes: &[u8], fields: &[Field]) -> Result<Vec<(RuleId, Arc<Pattern>)
     }
 }
 
+/// The windows in their section.
+fn windows(bytes: &[u8], schema: &Schema) -> Result<Vec<WindowColumn>, ArtifactError> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found: Vec<WindowColumn> = postcard::from_bytes(bytes).map_err(|error| corrupt(format!("windows: {error}")))?;
+    let Some(events) = schema.fields().len().checked_sub(found.len()) else { return Err(corrupt("number of windows")) };
+    let (events, columns) = schema.fields().split_at(events);
+    let is_time = |field: FieldId| events.get(field.index()).is_some_and(|field| matches!(field.ty, Type::Timestamp(_) | Type::Date));
+    let of_events = [schema.id, schema.tenant, schema.key, schema.label].into_iter().flatten().all(|field| field.index() < events.len());
+    let holds = |(column, field): (&WindowColumn, &Field)| column.window.is_well_formed(events) && column.window.ty() == field.ty;
+    if !of_events || !schema.time.is_some_and(is_time) || !found.iter().zip(columns).all(holds) {
+        return Err(corrupt("a window"));
+    }
+    Ok(found)
+}
+
 fn content_hash(version: u32, table: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&version.to_le_bytes());
@@ -336,6 +356,8 @@ pub struct Artifact {
     content_hash: [u8; 32],
     manifest: Manifest,
     schema: Schema,
+    events: Schema,
+    windows: Vec<WindowColumn>,
     patterns: Vec<(RuleId, Arc<Pattern>)>,
 }
 
@@ -431,8 +453,13 @@ impl Artifact {
         let mut schema = Schema::new(manifest.fields.clone()).map_err(|name| corrupt(format!("manifest: field {name} twice")))?;
         (schema.id, schema.tenant, schema.time) = (manifest.id, manifest.tenant, manifest.time);
         (schema.key, schema.label) = (manifest.key, manifest.label);
-        let patterns = patterns(&bytes[ranges[Section::Patterns as usize - 1].clone()], &manifest.fields)?;
-        let artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema, patterns };
+        let windows = windows(&bytes[ranges[Section::Windows as usize - 1].clone()], &schema)?;
+        let mut events = schema.clone();
+        events.truncate(schema.fields().len() - windows.len());
+        let named = windows.iter().take_while(|column| column.name.is_some()).count();
+        let seen_by_patterns = &manifest.fields[..events.fields().len() + named];
+        let patterns = patterns(&bytes[ranges[Section::Patterns as usize - 1].clone()], seen_by_patterns)?;
+        let artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema, events, windows, patterns };
         artifact.check()?;
         Ok(artifact)
     }
@@ -717,6 +744,7 @@ impl Artifact {
         &self.manifest
     }
 
+    /// The fields that rules read: those of the events, then a column for each window.
     #[must_use]
     pub const fn schema(&self) -> &Schema {
         &self.schema
@@ -726,6 +754,18 @@ impl Artifact {
     #[must_use]
     pub fn generation(&self) -> String {
         self.content_hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The fields of the events: [`Artifact::schema`] without the windows.
+    #[must_use]
+    pub const fn event_schema(&self) -> &Schema {
+        &self.events
+    }
+
+    /// The windows, in the order of their columns.
+    #[must_use]
+    pub fn windows(&self) -> &[WindowColumn] {
+        &self.windows
     }
 
     /// Bytes of the whole file, and of each section.

@@ -1,4 +1,4 @@
-//! State over event time: row patterns.
+//! State over event time: row patterns, and velocity [`windows`].
 //!
 //! ```text
 //! rows ─ by pattern and partition ─ in order of time ─ automaton ─ matches ─ findings
@@ -18,6 +18,7 @@ pub mod partition;
 pub mod patterns;
 #[cfg(test)]
 mod tests;
+pub mod windows;
 
 use crate::event::Value;
 use std::collections::VecDeque;

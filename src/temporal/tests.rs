@@ -285,7 +285,7 @@ fn machine(text: &str) -> Option<Machine> {
     let fields = vec![Field { name: "t".to_owned(), ty: Type::Timestamp(TimeUnit::Second) }, Field { name: "v".to_owned(), ty: Type::Int }];
     let schema = Schema::new(fields).unwrap();
     let (lists, limits) = (Lists::default(), Limits::default());
-    let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits };
+    let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
     match pattern(text, &Origin::default(), None, &scope) {
         Ok(pattern) => Some(Machine::new(Arc::new(pattern))),
         Err(diagnostics) => panic!("{text}: {}", diagnostics[0]),

@@ -16,3 +16,4 @@ mod properties;
 mod random;
 mod reference_docs;
 mod support;
+mod windows;

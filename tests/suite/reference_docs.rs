@@ -41,7 +41,7 @@ fn wrong_examples(text: &str) -> Vec<String> {
     std::fs::write(&schema_file, schema).expect("a file");
     let schema = Schema::parse("schema.yaml", schema.as_bytes()).expect("a schema");
     let (lists, limits) = (Lists::default(), Limits::default());
-    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits };
+    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
     let mut wrong = Vec::new();
     for (tag, first, content) in &blocks {
         match tag.as_str() {
@@ -112,6 +112,7 @@ fn limits_are_those_of_the_engine() {
         ("document_bytes", limits.document_bytes),
         ("name_bytes", limits.name_bytes),
         ("derived_columns", limits.derived_columns),
+        ("windows", limits.windows),
         ("rules", limits.rules),
     ];
     let documented: Vec<(String, usize)> = section

@@ -95,7 +95,8 @@ pub fn pattern(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Sco
     }
     let symbols = Symbols { names: &names, defines: false, found: Vec::new() };
     let operands = Vec::with_capacity(ast.nodes().len());
-    let mut checker = Checker { scope, ast: &ast, report, expr: Expr::new(), operands, full: false, symbols: Some(symbols) };
+    let mut checker =
+        Checker { scope, ast: &ast, report, expr: Expr::new(), operands, full: false, symbols: Some(symbols), windows: Default::default() };
     let found = checker.clause(&clause, labels);
     match found {
         Some(pattern) if !checker.report.failed() => Ok(pattern),

@@ -49,7 +49,7 @@ static LISTS: LazyLock<Lists> = LazyLock::new(|| {
 fn run(text: &str, boolean: bool) -> Result<Expr, Vec<Diagnostic>> {
     let parameters = [(Arc::from("limit"), Value::Int(100)), (Arc::from("rate"), Value::Float(0.1)), (Arc::from("small"), Value::UInt(7))];
     let limits = Limits::default();
-    let scope = Scope { schema: &SCHEMA, lists: &LISTS, parameters: &parameters, limits: &limits };
+    let scope = Scope { schema: &SCHEMA, lists: &LISTS, parameters: &parameters, limits: &limits, windows: &[] };
     let rule: Arc<str> = "r".into();
     let check = if boolean { condition } else { expression };
     check(text, &Origin::at("rules.yaml".into(), 3, 7), Some(&rule), &scope)
@@ -335,7 +335,8 @@ fn every_kind_of_error_has_its_code() {
         ("a > :limt", "unknown-parameter", ":limit"),
         ("LOWER(s, t) = 'x'", "wrong-arguments", ""),
         ("LOWR(s) = 'x'", "unknown-function", "LOWER"),
-        ("COUNT(*) OVER (PARTITION BY s) > 1", "unsupported", ""),
+        ("COUNT(*) OVER (PARTITION BY s) > 1", "no-event-time", "time: FIELD"),
+        ("SUM(a) > 1", "aggregate-without-over", "SUM(a) OVER"),
         ("LENGTH(s) OVER () > 1", "unsupported", ""),
         ("a IN (SELECT 1)", "unsupported", ""),
         ("EXISTS (SELECT 1)", "unsupported", ""),

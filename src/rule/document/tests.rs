@@ -304,7 +304,7 @@ error[unknown-key]: unknown key `whem` in a rule
 #[test]
 fn every_problem_of_every_rule_is_reported_and_sound_rules_remain() {
     let source = "\
-windows: {w: SUM(a), v: COUNT(b)}
+windows: {w: [a], v: COUNT(b)}
 lists:
   ok: [a]
   bad: [[1]]
@@ -332,8 +332,7 @@ instances:
     assert_eq!(
         codes(source),
         [
-            ("not-supported-yet", 1, 11),
-            ("not-supported-yet", 1, 22),
+            ("wrong-type", 1, 14),
             ("wrong-type", 4, 9),
             ("not-supported-yet", 5, 20),
             ("unreadable-file", 6, 16),

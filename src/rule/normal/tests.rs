@@ -35,7 +35,7 @@ fn schema() -> Schema {
 
 fn condition(text: &str) -> Expr {
     let (schema, lists, limits) = (schema(), Lists::default(), Limits::unlimited());
-    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits };
+    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
     check::condition(text, &Origin::default(), None, &scope).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
 }
 

@@ -35,12 +35,7 @@ impl<'t> Parser<'t, '_> {
         let mut height = 0;
         let mut builtin = builtin;
         match builtin {
-            Builtin::Aggregate => {
-                self.report
-                    .error("unsupported", start..name_end, format!("{} is not supported yet", name.to_uppercase()))
-                    .detail("a condition sees one event; aggregates and window functions need several");
-                return Err(Stop);
-            }
+            Builtin::Aggregate => return self.window(name, start, name_end),
             Builtin::Cast => {
                 let operand = self.expression(OR)?;
                 self.expect_word("AS")?;
@@ -77,7 +72,8 @@ impl<'t> Parser<'t, '_> {
             _ => height = self.arguments()?,
         }
         if self.at_word("over") || self.at_word("filter") {
-            self.report.error("unsupported", start..self.token.end, "window functions are not supported yet");
+            let primary = format!("{} looks at one event, and is no window function", name.to_uppercase());
+            self.report.error("unsupported", start..self.token.end, primary);
             return Err(Stop);
         }
         let count = self.stack.len() - bottom;

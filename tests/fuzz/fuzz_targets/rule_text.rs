@@ -16,7 +16,7 @@ const ROWS: usize = 6;
 fuzz_target!(|data: &[u8]| {
     let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
     let Ok(text) = std::str::from_utf8(&data[..end]) else { return };
-    let mut scope = check::Scope { schema: &SCHEMA, lists: &LISTS, parameters: &[], limits: &LIMITS };
+    let mut scope = check::Scope { schema: &SCHEMA, lists: &LISTS, parameters: &[], limits: &LIMITS, windows: &[] };
     let Ok(expr) = check::condition(text, &Origin::default(), None, &scope) else { return };
 
     let printed = print::condition(&expr, &SCHEMA);

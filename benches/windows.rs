@@ -1,0 +1,97 @@
+//! Velocity windows: 20 over a million keys, as events a second on one core, and what the state takes.
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dynamic_cep::event::{EventBatch, Schema};
+use dynamic_cep::rule::lists::Lists;
+use dynamic_cep::rule::window::NamedWindow;
+use dynamic_cep::rule::{Limits, Origin, check};
+use dynamic_cep::temporal::windows::Windows;
+use dynamic_cep::window::Window;
+use std::sync::Arc;
+
+const KEYS: u64 = 1_000_000;
+const BATCH: usize = 32_768;
+
+fn schema() -> Schema {
+    Schema::parse("schema.yaml", b"fields: {at: timestamp(ms), card: int64, amount: float64, cents: int64}\ntime: at\n").expect("a schema")
+}
+
+fn windows(texts: impl Iterator<Item = String>) -> Vec<Window> {
+    let (schema, lists, limits) = (schema(), Lists::default(), Limits::default());
+    let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
+    let read = |text: String| {
+        let named = NamedWindow { name: "w".into(), text: text.into(), origin: Origin::default() };
+        check::window::named(&named, &scope).unwrap_or_else(|problems| panic!("{}", problems[0]))
+    };
+    texts.map(read).collect()
+}
+
+fn over(call: &str, length: &str) -> String {
+    format!("{call} OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '{length}' PRECEDING AND CURRENT ROW)")
+}
+
+/// Counts, sums, means and extremes over an hour, a day, a week and a month.
+fn twenty() -> Vec<Window> {
+    let calls = ["COUNT(*)", "SUM(cents)", "SUM(amount)", "AVG(amount)", "MAX(amount)"];
+    windows(["1 hour", "1 day", "7 days", "30 days"].into_iter().flat_map(|length| calls.map(|call| over(call, length))))
+}
+
+/// Batch `number` of payments of random cards, so many a second that each card has ten in a month.
+fn batch(schema: &Schema, number: usize) -> EventBatch {
+    let first = number as u64 * BATCH as u64;
+    let random = |at: u64| {
+        let mut z = (first + at).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ (z >> 31)
+    };
+    let rows = || 0..BATCH as u64;
+    let month = 30 * 86_400_000;
+    let time: TimestampMillisecondArray = rows().map(|at| Some(((first + at) * month / (KEYS * 10)).cast_signed())).collect();
+    let card: Int64Array = rows().map(|at| Some((random(at) % KEYS).cast_signed())).collect();
+    let cents: Int64Array = rows().map(|at| Some((random(at) >> 40) as i64 % 100_000)).collect();
+    let amount: Float64Array = cents.iter().map(|cents| cents.map(|cents| cents as f64 / 100.0)).collect();
+    let columns: [ArrayRef; 4] = [Arc::new(time), Arc::new(card), Arc::new(amount), Arc::new(cents)];
+    EventBatch::new(schema, first, BATCH, columns.into_iter().map(Some).collect())
+}
+
+/// State after `batches` batches, and the number of the next one.
+fn filled(windows: &[Window], batches: usize) -> (Windows, usize) {
+    let schema = schema();
+    let mut state = Windows::new(&schema, windows, 0);
+    (0..batches).for_each(|number| drop(state.take(&batch(&schema, number))));
+    (state, batches)
+}
+
+fn shared(criterion: &mut Criterion) {
+    let schema = schema();
+    let mut group = criterion.benchmark_group("windows");
+    group.sample_size(20).throughput(Throughput::Elements(BATCH as u64));
+    let one = windows([over("COUNT(*)", "7 days"), over("SUM(cents)", "7 days")].into_iter());
+    for (name, windows) in [("20 over 1M keys", twenty()), ("count and sum over 1M keys", one)] {
+        // A month, so that rows leave as others come.
+        let (mut state, mut next) = filled(&windows, KEYS as usize * 10 / BATCH);
+        let (keys, rows) = (state.keys(), state.rows());
+        let (for_keys, for_rows) = state.bytes();
+        eprintln!(
+            "{name}: {keys} keys with {rows} rows; {:.1} bytes a key, and {:.1} a row",
+            for_keys as f64 / keys as f64,
+            for_rows as f64 / rows as f64
+        );
+        assert!(keys > KEYS as usize * 9 / 10, "most keys are there");
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    next += 1;
+                    batch(&schema, next - 1)
+                },
+                |batch| state.take(&batch),
+                criterion::BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, shared);
+criterion_main!(benches);

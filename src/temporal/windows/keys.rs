@@ -1,0 +1,200 @@
+//! Keys to slots, and texts to numbers.
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// Keys of `width` words, each with a slot: a table of slots by open addressing, at most three quarters full.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Keys {
+    width: usize,
+    /// Of all slots, one after the other.
+    words: Vec<u64>,
+    /// Slot + 1, or 0; a power of two long.
+    table: Vec<u32>,
+    free: Vec<u32>,
+    living: usize,
+}
+
+impl Keys {
+    #[must_use]
+    pub fn new(width: usize) -> Self {
+        Self { width, words: Vec::new(), table: vec![0; 16], free: Vec::new(), living: 0 }
+    }
+
+    #[must_use]
+    pub fn hash(key: &[u64]) -> u64 {
+        FixedState::default().hash_one(key)
+    }
+
+    #[must_use]
+    pub fn key(&self, slot: u32) -> &[u64] {
+        &self.words[slot as usize * self.width..][..self.width]
+    }
+
+    /// Slots that were ever given out.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.words.len() / self.width
+    }
+
+    #[must_use]
+    pub const fn living(&self) -> usize {
+        self.living
+    }
+
+    /// The slot of a key, and whether it is new.
+    pub fn find_or_add(&mut self, key: &[u64], hash: u64) -> (u32, bool) {
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while let Some(slot) = self.table[at].checked_sub(1) {
+            if self.key(slot) == key {
+                return (slot, false);
+            }
+            at = (at + 1) & mask;
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.words[slot as usize * self.width..][..self.width].copy_from_slice(key);
+                slot
+            }
+            None => {
+                let slot = u32::try_from(self.slots()).expect("fewer keys than 32 bits number");
+                super::make_room(&mut self.words, self.width);
+                self.words.extend_from_slice(key);
+                slot
+            }
+        };
+        self.table[at] = slot + 1;
+        self.living += 1;
+        if self.living * 4 > self.table.len() * 3 {
+            let old = std::mem::take(&mut self.table);
+            self.fill(old.len() * 2, old.iter().filter_map(|slot| slot.checked_sub(1)));
+        }
+        (slot, true)
+    }
+
+    /// Forgets the keys of these slots, which are alive.
+    pub fn remove(&mut self, slots: &[u32]) {
+        let mut gone = vec![false; self.slots()];
+        slots.iter().for_each(|slot| gone[*slot as usize] = true);
+        self.living -= slots.len();
+        self.free.extend_from_slice(slots);
+        let old = std::mem::take(&mut self.table);
+        let mut length = old.len();
+        while length > 16 && self.living * 4 < length {
+            length /= 2;
+        }
+        self.fill(length, old.iter().filter_map(|slot| slot.checked_sub(1)).filter(|slot| !gone[*slot as usize]));
+    }
+
+    fn fill(&mut self, length: usize, slots: impl Iterator<Item = u32>) {
+        let mut table = vec![0; length];
+        for slot in slots {
+            let mut at = Self::hash(self.key(slot)) as usize & (length - 1);
+            while table[at] != 0 {
+                at = (at + 1) & (length - 1);
+            }
+            table[at] = slot + 1;
+        }
+        self.table = table;
+    }
+
+    /// Bytes that are taken.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.words.capacity() * 8 + self.table.capacity() * 4 + self.free.capacity() * 4
+    }
+}
+
+/// Texts, each once, as long as somebody refers to them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Texts {
+    numbers: HashMap<Arc<str>, u32, FixedState>,
+    texts: Vec<Arc<str>>,
+    references: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Texts {
+    /// The number of a text, with one more reference to it.
+    pub fn refer(&mut self, text: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(text) {
+            self.references[number as usize] += 1;
+            return number;
+        }
+        let shared: Arc<str> = text.into();
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.texts[number as usize] = Arc::clone(&shared);
+                self.references[number as usize] = 1;
+                number
+            }
+            None => {
+                self.texts.push(Arc::clone(&shared));
+                self.references.push(1);
+                self.texts.len() as u32 - 1
+            }
+        };
+        self.numbers.insert(shared, number);
+        number
+    }
+
+    pub fn refer_again(&mut self, number: u32) {
+        self.references[number as usize] += 1;
+    }
+
+    pub fn release(&mut self, number: u32) {
+        let references = &mut self.references[number as usize];
+        *references -= 1;
+        if *references == 0 {
+            self.numbers.remove(&self.texts[number as usize]);
+            self.texts[number as usize] = "".into();
+            self.free.push(number);
+        }
+    }
+
+    #[must_use]
+    pub fn text(&self, number: u32) -> &str {
+        &self.texts[number as usize]
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_keep_their_slots_until_they_are_removed() {
+        let mut keys = Keys::new(2);
+        let add = |keys: &mut Keys, key: u64| keys.find_or_add(&[key, key / 3], Keys::hash(&[key, key / 3]));
+        let slots: Vec<u32> = (0..1000).map(|key| add(&mut keys, key).0).collect();
+        assert!((0..1000).all(|key| add(&mut keys, key) == (slots[key as usize], false)));
+        let odd: Vec<u32> = (0..1000).filter(|key| key % 2 == 1).map(|key| slots[key]).collect();
+        keys.remove(&odd);
+        assert_eq!(keys.living(), 500);
+        assert!((0..1000).step_by(2).all(|key| add(&mut keys, key) == (slots[key as usize], false)));
+        assert!((1..1000).step_by(2).all(|key| add(&mut keys, key).1));
+        assert_eq!((keys.living(), keys.slots()), (1000, 1000), "slots are used again");
+    }
+
+    #[test]
+    fn texts_go_with_their_last_reference() {
+        let mut texts = Texts::default();
+        let (a, b) = (texts.refer("a"), texts.refer("b"));
+        assert_eq!(texts.refer("a"), a);
+        texts.release(a);
+        assert_eq!(texts.text(a), "a");
+        texts.release(a);
+        assert_eq!((texts.len(), texts.refer("c")), (1, a));
+        assert_eq!((texts.text(a), texts.text(b)), ("c", "b"));
+    }
+}

@@ -1,0 +1,136 @@
+//! Room for the rows of many keys: blocks of rows in one run of memory, so that a key costs eight bytes beside its rows.
+
+use serde::{Deserialize, Serialize};
+
+/// The rows of one key: `len` rows in a block for the next power of two.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Block {
+    /// Rows before it in the pool.
+    place: u32,
+    len: u32,
+}
+
+impl Block {
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.len as usize
+    }
+
+    const fn class(self) -> usize {
+        self.len.next_power_of_two().trailing_zeros() as usize
+    }
+}
+
+/// Blocks of rows of `width` words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pool {
+    width: usize,
+    words: Vec<u64>,
+    /// Places of blocks that nobody uses, by size.
+    free: Vec<Vec<u32>>,
+}
+
+impl Pool {
+    #[must_use]
+    pub const fn new(width: usize) -> Self {
+        Self { width, words: Vec::new(), free: Vec::new() }
+    }
+
+    /// The words of the rows, one row after the other.
+    #[must_use]
+    pub fn rows(&self, block: Block) -> &[u64] {
+        &self.words[block.place as usize * self.width..][..block.len as usize * self.width]
+    }
+
+    /// Puts a row before row `at`.
+    pub fn insert(&mut self, block: &mut Block, at: usize, row: &[u64]) {
+        if block.len == 0 || block.len.is_power_of_two() {
+            let place = self.take(Block { len: block.len + 1, ..*block }.class());
+            self.copy(*block, place, 0);
+            self.release(*block);
+            block.place = place;
+        }
+        let (start, width) = (block.place as usize * self.width, self.width);
+        let (from, end) = (start + at * width, start + block.len as usize * width);
+        self.words.copy_within(from..end, from + width);
+        self.words[from..from + width].copy_from_slice(row);
+        block.len += 1;
+    }
+
+    /// Forgets the first `rows` rows, of more.
+    pub fn drop_first(&mut self, block: &mut Block, rows: usize) {
+        let left = Block { len: block.len - rows as u32, ..*block };
+        let place = if left.class() == block.class() { block.place } else { self.take(left.class()) };
+        self.copy(*block, place, rows);
+        if place != block.place {
+            self.release(*block);
+        }
+        *block = Block { place, ..left };
+    }
+
+    /// Gives the room of a block back.
+    pub fn release(&mut self, block: Block) {
+        if block.len > 0 {
+            self.free[block.class()].push(block.place);
+        }
+    }
+
+    /// Copies the rows of `block` from its row `from` on.
+    fn copy(&mut self, block: Block, place: u32, from: usize) {
+        let start = block.place as usize * self.width;
+        self.words.copy_within(start + from * self.width..start + block.len as usize * self.width, place as usize * self.width);
+    }
+
+    fn take(&mut self, class: usize) -> u32 {
+        if self.free.len() <= class {
+            self.free.resize(class + 1, Vec::new());
+        }
+        if let Some(place) = self.free[class].pop() {
+            return place;
+        }
+        let place = self.words.len() / self.width;
+        let more = self.width << class;
+        super::make_room(&mut self.words, more);
+        self.words.resize(self.words.len() + more, 0);
+        u32::try_from(place).expect("a run of memory for 4 thousand million rows is more than machines have")
+    }
+
+    /// Bytes that are taken.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.words.capacity() * 8 + self.free.iter().map(|places| places.capacity() * 4).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_kept_in_place_and_room_is_used_again() {
+        let mut pool = Pool::new(2);
+        let mut blocks = [Block::default(); 3];
+        let mut expected: [Vec<[u64; 2]>; 3] = Default::default();
+        for step in 0..200_u64 {
+            let of = (step * 7 % 3) as usize;
+            let at = (step * 31) as usize % (expected[of].len() + 1);
+            pool.insert(&mut blocks[of], at, &[step, step + 1000]);
+            expected[of].insert(at, [step, step + 1000]);
+            if step % 13 == 0 && expected[of].len() > 4 {
+                pool.drop_first(&mut blocks[of], 4);
+                expected[of].drain(..4);
+            }
+            for (block, rows) in blocks.iter().zip(&expected) {
+                assert_eq!(pool.rows(*block), rows.concat(), "step {step}");
+            }
+        }
+        let bytes = pool.bytes();
+        for (block, rows) in blocks.iter_mut().zip(&expected) {
+            pool.release(*block);
+            *block = Block::default();
+            rows.iter().enumerate().for_each(|(at, row)| pool.insert(block, at, row));
+            assert_eq!(pool.rows(*block), rows.concat());
+        }
+        assert!(pool.words.len() * 8 <= bytes, "released room is taken again");
+    }
+}
