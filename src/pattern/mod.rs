@@ -64,7 +64,7 @@ pub enum AggregateFunction {
 /// A value that depends on more than one row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Leaf {
-    /// `expr` over one row: its fields, then [`Pattern::CLASSIFIER`] and [`Pattern::MATCH_NUMBER`] behind them.
+    /// `expr` over one row: its fields, then [`Pattern::classifier`] and [`Pattern::match_number`] behind them.
     Value { navigation: Navigation, expr: Expr },
     /// Over the rows of `labels`: `argument` and `filter` are over one row, as above. Without an argument, rows are counted.
     Aggregate { function: AggregateFunction, distinct: bool, labels: Labels, running: bool, argument: Option<Expr>, filter: Option<Expr> },

@@ -22,7 +22,7 @@ const LEADING_SPLIT_MAX: usize = 16;
 
 /// Rows that splitting may add, as a share of the terms: terms that need few go first, and of those that need more the first ones, as far as it reaches. Small rule sets may add
 /// [`SPLIT_ROWS_FREE`] in any case.
-const SPLIT_ROWS_SHARE: f64 = 2.05;
+const SPLIT_ROWS_SHARE: f64 = 2.4;
 const SPLIT_ROWS_FREE: usize = 1 << 16;
 
 /// Low bound "none" of a [`RawInterval`].
