@@ -19,6 +19,8 @@
 //! * **Events to hits.** [`encode`] turns each value into a code, its place among the thresholds of its column; [`matcher`] compares codes
 //!   with ranges, on the CPU or in WGSL, and reduces what holds to an output of each row where no lists are wanted; [`engine`] evaluates residuals on the
 //!   candidates that are left, with [`expr`] over whole columns. [`decide`] makes a score and an action of the hits.
+//! * **Over time.** [`mod@window`] and [`pattern`] are what rules say of several events. [`temporal`] keeps the state of keys: windows add columns to a batch before it is encoded,
+//!   which thresholds then are over as over any others; patterns see the events after it.
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`expr::oracle`], and shares neither tables nor encoder nor columnar

@@ -10,6 +10,7 @@
 //! no later step can run out of bounds, whoever wrote the file.
 
 mod checksum;
+mod temporal;
 
 use super::layout::{
     AT_EDGES, BITMAP_BUCKETS, Bitmap, BitmapTile, CODE_MAX, Group, IMPOSSIBLE, LANES, MatchTables, NONE, Node, Partition, Segment, SetTest,
@@ -313,35 +314,6 @@ impl<'a> ArtifactWriter<'a> {
     }
 }
 
-/// The patterns in their section.
-fn patterns(bytes: &[u8], fields: &[Field]) -> Result<Vec<(RuleId, Arc<Pattern>)>, ArtifactError> {
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let found: Vec<(u32, Pattern)> = postcard::from_bytes(bytes).map_err(|error| corrupt(format!("patterns: {error}")))?;
-    match found.iter().find(|(_, pattern)| !pattern.is_well_formed(fields)) {
-        Some((rule, _)) => Err(corrupt(format!("the pattern of rule {rule}"))),
-        None => Ok(found.into_iter().map(|(rule, pattern)| (RuleId(rule), Arc::new(pattern))).collect()),
-    }
-}
-
-/// The windows in their section.
-fn windows(bytes: &[u8], schema: &Schema) -> Result<Vec<WindowColumn>, ArtifactError> {
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let found: Vec<WindowColumn> = postcard::from_bytes(bytes).map_err(|error| corrupt(format!("windows: {error}")))?;
-    let Some(events) = schema.fields().len().checked_sub(found.len()) else { return Err(corrupt("number of windows")) };
-    let (events, columns) = schema.fields().split_at(events);
-    let is_time = |field: FieldId| events.get(field.index()).is_some_and(|field| matches!(field.ty, Type::Timestamp(_) | Type::Date));
-    let of_events = [schema.id, schema.tenant, schema.key, schema.label].into_iter().flatten().all(|field| field.index() < events.len());
-    let holds = |(column, field): (&WindowColumn, &Field)| column.window.is_well_formed(events) && column.window.ty() == field.ty;
-    if !of_events || !schema.time.is_some_and(is_time) || !found.iter().zip(columns).all(holds) {
-        return Err(corrupt("a window"));
-    }
-    Ok(found)
-}
-
 fn content_hash(version: u32, table: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&version.to_le_bytes());
@@ -453,12 +425,12 @@ impl Artifact {
         let mut schema = Schema::new(manifest.fields.clone()).map_err(|name| corrupt(format!("manifest: field {name} twice")))?;
         (schema.id, schema.tenant, schema.time) = (manifest.id, manifest.tenant, manifest.time);
         (schema.key, schema.label) = (manifest.key, manifest.label);
-        let windows = windows(&bytes[ranges[Section::Windows as usize - 1].clone()], &schema)?;
+        let windows = temporal::windows(&bytes[ranges[Section::Windows as usize - 1].clone()], &schema)?;
         let mut events = schema.clone();
         events.truncate(schema.fields().len() - windows.len());
         let named = windows.iter().take_while(|column| column.name.is_some()).count();
         let seen_by_patterns = &manifest.fields[..events.fields().len() + named];
-        let patterns = patterns(&bytes[ranges[Section::Patterns as usize - 1].clone()], seen_by_patterns)?;
+        let patterns = temporal::patterns(&bytes[ranges[Section::Patterns as usize - 1].clone()], seen_by_patterns)?;
         let artifact = Self { content_hash: header.content_hash, storage, ranges, manifest, schema, events, windows, patterns };
         artifact.check()?;
         Ok(artifact)

@@ -51,18 +51,12 @@ fn shifted(units: i128, by: i16) -> Option<i128> {
 }
 
 /// A running sum.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Total {
     units: i128,
     exponent: i16,
     /// The values are too far apart for 127 bits, or not all finite.
     pub wide: bool,
-}
-
-impl Default for Total {
-    fn default() -> Self {
-        Self { units: 0, exponent: 0, wide: false }
-    }
 }
 
 impl Total {

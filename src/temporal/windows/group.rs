@@ -21,6 +21,9 @@ pub const MANY: usize = 32;
 /// Rows of a key that are kept however old they are: below, nothing is gained by a look at their age.
 const FEW: usize = 8;
 
+/// Rows whose keys are looked up together.
+const CHUNK: usize = 128;
+
 /// When rows are forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
@@ -161,7 +164,21 @@ struct State {
     /// The latest time of all rows.
     clock: i64,
     swept: i64,
+    /// Rows since then.
     rows_since: usize,
+    rows_seen: u64,
+}
+
+/// Room that is used again for each row.
+#[derive(Default)]
+struct Scratch {
+    /// The first row of the batch whose slot is known.
+    first: usize,
+    keys: Vec<u64>,
+    hashes: Vec<u64>,
+    slots: Vec<u32>,
+    ranges: Vec<Range<usize>>,
+    summaries: Vec<Summary>,
 }
 
 impl Group {
@@ -179,6 +196,7 @@ impl Group {
             clock: i64::MIN,
             swept: i64::MIN,
             rows_since: 0,
+            rows_seen: 0,
         };
         Self {
             key_fields,
@@ -210,7 +228,8 @@ impl Group {
         let measure = known.unwrap_or_else(|| {
             let ty = window.argument.as_ref().map_or(Type::Int, |argument| argument.ty(argument.root()));
             let programs = (window.argument.clone().map(Program::new), window.filter.clone().map(Program::new));
-            let place = Place { ty, flags: self.measures.len() * 2, value: None };
+            let always = window.argument.is_none() && window.filter.is_none();
+            let place = Place { ty, flags: self.measures.len() * 2, value: None, always };
             self.measures.push(Measure { argument: window.argument.clone(), filter: window.filter.clone(), programs, place });
             self.measures.len() - 1
         });
@@ -256,19 +275,26 @@ impl Group {
             })
             .collect();
         let mut writers: Vec<Writer> = self.outputs.iter().map(|output| Writer::new(output.ty, rows)).collect();
-        let (mut key, mut row) = (vec![0; key_width(&self.key_types)], vec![0; self.width]);
+        let mut row = vec![0; self.width];
         let mut answers = vec![None; self.outputs.len()];
+        let mut scratch = Scratch::default();
         for at in 0..rows {
+            if at == 0 || self.state.rows_seen.is_multiple_of(CHUNK as u64) {
+                // Chunks end where they would in any other batches.
+                self.sweep();
+                let left = CHUNK - (self.state.rows_seen % CHUNK as u64) as usize;
+                self.find_slots(&mut keys, times, at..rows.min(at + left), &mut scratch);
+            }
+            self.state.rows_seen += 1;
             answers.fill(None);
             if let Some(time) = times[at] {
-                read_key(&mut keys, &self.key_types, at, &mut key, &mut self.state.texts);
                 row.fill(0);
                 row[0] = time.cast_unsigned();
                 for ((reader, argument, filter), measure) in readers.iter_mut().zip(&self.measures) {
                     if filter.is_some_and(|filter| filter.is_null(at) || !filter.value(at)) {
                         continue;
                     }
-                    let Place { flags, value, ty } = measure.place;
+                    let Place { flags, value, ty, .. } = measure.place;
                     row[1 + flags / 64] |= 1 << (flags % 64);
                     if argument.is_some_and(|argument| argument.is_null(at)) {
                         continue;
@@ -283,7 +309,8 @@ impl Group {
                         }
                     }
                 }
-                self.step(&key, &row, time, &mut answers);
+                let slot = scratch.slots[at - scratch.first];
+                self.step(slot, &row, time, &mut scratch, &mut answers);
             }
             writers.iter_mut().zip(&answers).for_each(|(writer, answer)| writer.push(*answer, &mut self.state.texts));
         }
@@ -293,22 +320,51 @@ impl Group {
         columns
     }
 
-    /// One row: into its place in time, and what each window says of it.
-    fn step(&mut self, key: &[u64], row: &[u64], time: i64, answers: &mut [Option<Words>]) {
-        let (slot, new) = self.state.keys.find_or_add(key, Keys::hash(key));
-        if new {
-            if self.state.blocks.len() <= slot as usize {
-                super::make_room(&mut self.state.blocks, 1);
-                self.state.blocks.push(Block::default());
-            }
-            refer(key_texts(&self.key_types, key), &mut self.state.texts);
+    /// The slots of some rows' keys. Looked up together, they do not wait for memory one after the other: that is most of the time where there are many keys.
+    fn find_slots(&mut self, readers: &mut [Reader], times: &[Option<i64>], rows: Range<usize>, scratch: &mut Scratch) {
+        let state = &mut self.state;
+        let width = key_width(&self.key_types);
+        scratch.first = rows.start;
+        scratch.keys.resize(rows.len() * width, 0);
+        scratch.hashes.clear();
+        for (key, row) in scratch.keys.chunks_exact_mut(width).zip(rows.clone()) {
+            read_key(readers, &self.key_types, row, key, &mut state.texts);
+            scratch.hashes.push(Keys::hash(key));
         }
+        let mut fetched = scratch.hashes.iter().fold(0, |all, hash| all ^ state.keys.fetch(*hash));
+        scratch.slots.clear();
+        for ((key, hash), row) in scratch.keys.chunks_exact(width).zip(&scratch.hashes).zip(rows) {
+            if times[row].is_none() {
+                scratch.slots.push(0);
+                continue;
+            }
+            let (slot, new) = state.keys.find_or_add(key, *hash);
+            if new {
+                if state.blocks.len() <= slot as usize {
+                    super::make_room(&mut state.blocks, 1);
+                    state.blocks.push(Block::default());
+                }
+                refer(key_texts(&self.key_types, key), &mut state.texts);
+            }
+            scratch.slots.push(slot);
+        }
+        for slot in &scratch.slots {
+            if let Some(block) = state.blocks.get(*slot as usize) {
+                // A word of each line of the newest rows.
+                fetched ^= state.pool.rows(*block).iter().rev().step_by(8).take(8).fold(0, |all, word| all ^ word);
+            }
+        }
+        std::hint::black_box(fetched);
+    }
+
+    /// One row: into its place in time, and what each window says of it.
+    fn step(&mut self, slot: u32, row: &[u64], time: i64, scratch: &mut Scratch, answers: &mut [Option<Words>]) {
         refer(row_texts(&self.measures, row, self.width), &mut self.state.texts);
         self.make_room(slot);
         let state = &mut self.state;
         let block = &mut state.blocks[slot as usize];
         let rows = Rows { words: state.pool.rows(*block), width: self.width, texts: &state.texts };
-        let held = rows.len();
+        let held = rows.count();
         let at = if held == 0 || rows.time(held - 1) <= time { held } else { rows.first_not(|other| other <= time) };
         state.pool.insert(block, at, row);
         let rows = Rows { words: state.pool.rows(*block), width: self.width, texts: &state.texts };
@@ -331,11 +387,14 @@ impl Group {
             }
             hot => {
                 // Few rows, or a row out of order: what it sees is looked through.
-                let ranges: Vec<Range<usize>> = self.frames.iter().map(|frame| frame.range(&rows, at)).collect();
+                let Scratch { ranges, summaries, .. } = scratch;
+                ranges.clear();
+                ranges.extend(self.frames.iter().map(|frame| frame.range(&rows, at)));
                 let of = |aggregate: &Aggregate| {
                     summary(&rows, aggregate.kind, &self.measures[aggregate.measure].place, ranges[aggregate.frame].clone())
                 };
-                let summaries: Vec<Summary> = self.aggregates.iter().map(of).collect();
+                summaries.clear();
+                summaries.extend(self.aggregates.iter().map(of));
                 self.outputs.iter().zip(answers).for_each(|(output, answer)| {
                     let Aggregate { frame, measure, .. } = self.aggregates[output.aggregate];
                     let place = &self.measures[measure].place;
@@ -350,14 +409,15 @@ impl Group {
                 }
             }
         }
-        self.sweep(time);
+        state.clock = state.clock.max(time);
+        state.rows_since += 1;
     }
 
     /// Forgets rows of a key that no later row will look at, once its block is full.
     fn make_room(&mut self, slot: u32) {
         let state = &mut self.state;
         let block = &mut state.blocks[slot as usize];
-        let held = block.len();
+        let held = block.rows();
         if held < FEW || !held.is_power_of_two() {
             return;
         }
@@ -376,7 +436,7 @@ impl Group {
         let released: Vec<u32> = row_texts(&self.measures, &rows.words[..old * self.width], self.width).collect();
         released.into_iter().for_each(|text| state.texts.release(text));
         state.pool.drop_first(block, old);
-        if block.len() < self.many {
+        if block.rows() < self.many {
             state.hot.remove(&slot);
         } else if let Some(hot) = state.hot.get_mut(&slot) {
             hot.shift(old);
@@ -384,11 +444,12 @@ impl Group {
     }
 
     /// Forgets keys that have not returned for twice as long as rows are kept. Of all keys it takes a look once for half as many rows.
-    fn sweep(&mut self, time: i64) {
+    fn sweep(&mut self) {
         let state = &mut self.state;
         let Retention::Age(age) = self.retention else { return };
-        state.clock = state.clock.max(time);
-        state.rows_since += 1;
+        if !state.rows_seen.is_multiple_of(CHUNK as u64) {
+            return;
+        }
         if state.rows_since < (state.keys.living() / 2).max(1024) || state.clock.saturating_sub(state.swept) < age / 2 {
             return;
         }
@@ -423,7 +484,7 @@ impl Group {
     /// Rows that are held.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.state.blocks.iter().map(|block| block.len()).sum()
+        self.state.blocks.iter().map(|block| block.rows()).sum()
     }
 
     /// Bytes that are taken: for keys, and for rows.
@@ -536,7 +597,7 @@ fn key_texts<'a>(types: &'a [Type], key: &'a [u64]) -> impl Iterator<Item = u32>
 fn row_texts<'a>(measures: &'a [Measure], rows: &'a [u64], width: usize) -> impl Iterator<Item = u32> + 'a {
     let texts = move |row: &'a [u64]| {
         measures.iter().filter_map(move |measure| {
-            let Place { ty: Type::Text, flags, value: Some(at) } = measure.place else { return None };
+            let Place { ty: Type::Text, flags, value: Some(at), .. } = measure.place else { return None };
             (row[1 + flags / 64] >> (flags % 64) & 2 == 2).then(|| row[at] as u32)
         })
     };

@@ -45,6 +45,12 @@ impl Keys {
         self.living
     }
 
+    /// Has memory brought near that a look for a key of this hash will read; the result means nothing.
+    #[must_use]
+    pub fn fetch(&self, hash: u64) -> u64 {
+        self.table[hash as usize & (self.table.len() - 1)].checked_sub(1).map_or(0, |slot| self.words[slot as usize * self.width])
+    }
+
     /// The slot of a key, and whether it is new.
     pub fn find_or_add(&mut self, key: &[u64], hash: u64) -> (u32, bool) {
         let mask = self.table.len() - 1;
@@ -163,7 +169,7 @@ impl Texts {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.numbers.len()
     }
 }
@@ -194,7 +200,7 @@ mod tests {
         texts.release(a);
         assert_eq!(texts.text(a), "a");
         texts.release(a);
-        assert_eq!((texts.len(), texts.refer("c")), (1, a));
+        assert_eq!((texts.count(), texts.refer("c")), (1, a));
         assert_eq!((texts.text(a), texts.text(b)), ("c", "b"));
     }
 }

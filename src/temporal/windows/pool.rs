@@ -12,7 +12,7 @@ pub struct Block {
 
 impl Block {
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn rows(self) -> usize {
         self.len as usize
     }
 

@@ -20,6 +20,8 @@ pub struct Place {
     pub flags: usize,
     /// The first word of its value; `None` where only the flags are held.
     pub value: Option<usize>,
+    /// Whether every row counts: there is neither an argument nor a filter.
+    pub always: bool,
 }
 
 /// The rows of a key in order, each of `width` words: its time, flags, values.
@@ -32,7 +34,7 @@ pub struct Rows<'a> {
 
 impl Rows<'_> {
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn count(&self) -> usize {
         self.words.len() / self.width
     }
 
@@ -44,7 +46,7 @@ impl Rows<'_> {
     /// The first row whose time does not satisfy `before`, which holds for the first ones only.
     #[must_use]
     pub fn first_not(&self, before: impl Fn(i64) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = low.midpoint(high);
             if before(self.time(middle)) {
@@ -294,6 +296,7 @@ const fn wanted(kind: Kind) -> Ordering {
 #[must_use]
 pub fn summary(rows: &Rows, kind: Kind, place: &Place, mut range: Range<usize>) -> Summary {
     match kind {
+        Kind::Tally { sum: false } if place.always => Summary::Tally { count: range.len() as u64, total: Total::default() },
         Kind::Tally { sum } => {
             let (mut count, mut total) = (0, Total::default());
             for row in range.filter(|row| rows.counts(*row, place)) {
