@@ -27,9 +27,13 @@ fn sample() -> (Case, Vec<u8>) {
             rule.outcome = Some("item".into());
         }
         let artifact = artifact_of(&case.schema, &case.rules, &Limits { derived_columns: 8, ..Limits::default() }, 1);
-        // Bitmaps are for many rules with wide ranges; they have tests of their own.
+        // Bitmaps are for many rules with wide ranges; they have tests of their own, as what is about several events.
         let bitmaps = [Section::NodeBitmaps, Section::BitmapTiles, Section::BitmapColumns, Section::Bitmaps];
-        if Section::ALL.iter().all(|section| bitmaps.contains(section) || !range(&artifact, *section).is_empty()) {
+        let others = [Section::Patterns, Section::Windows];
+        if Section::ALL
+            .iter()
+            .all(|section| bitmaps.contains(section) || others.contains(section) || !range(&artifact, *section).is_empty())
+        {
             return (case, artifact);
         }
     }
@@ -83,7 +87,7 @@ fn foreign_files_are_refused() {
         assert!(matches!(error_of(foreign), Some(ArtifactError::Foreign)));
     }
     let (_, artifact) = sample();
-    for version in [0, 1, 3, u32::MAX] {
+    for version in [0, 1, 4, u32::MAX] {
         let mut other = artifact.clone();
         other[8..12].copy_from_slice(&u32::to_le_bytes(version));
         seal(&mut other);
