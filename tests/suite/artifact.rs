@@ -40,7 +40,12 @@ fn sample() -> (Case, Vec<u8>) {
         let artifact = artifact_of(&case.schema, &rules, &Limits { derived_columns: 8, ..Limits::default() }, 1);
         // Bitmaps are for many rules with wide ranges; they have tests of their own.
         let bitmaps = [Section::NodeBitmaps, Section::BitmapTiles, Section::BitmapColumns, Section::Bitmaps];
-        if Section::ALL.iter().all(|section| bitmaps.contains(section) || !range(&artifact, *section).is_empty()) {
+        // Windows have tests of their own, too.
+        let others = [Section::Windows];
+        if Section::ALL
+            .iter()
+            .all(|section| bitmaps.contains(section) || others.contains(section) || !range(&artifact, *section).is_empty())
+        {
             return (case, artifact);
         }
     }

@@ -1,12 +1,15 @@
 //! What may be written, what is refused, and what becomes of it in an artifact.
 
-use super::{SCHEMA, read, schema, window};
+use super::{SCHEMA, found, random_rows, random_window, read, schema, window};
+use crate::forge::{range, with_section};
+use crate::random::{Random, cases, seed};
 use dynamic_cep::compile::{Context, compile};
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::window::text;
 use dynamic_cep::rule::{Limits, Origin, Rule};
 use dynamic_cep::tables::Artifact;
-use dynamic_cep::window::Frame;
+use dynamic_cep::tables::artifact::Section;
+use dynamic_cep::window::{Frame, Window};
 
 #[test]
 fn frames_have_one_form() {
@@ -92,6 +95,37 @@ fn mistakes_are_told_with_their_place() {
     let without = super::schema("fields: {k: int64, at: timestamp(ms)}");
     let problem = &read("COUNT(*) OVER (ORDER BY at)", &without).expect_err("no time")[0];
     assert_eq!((problem.code, problem.hint.contains("time: FIELD")), ("no-event-time", true));
+}
+
+/// Valid checksums over altered windows: opening refuses them, or they take rows without harm.
+#[test]
+fn forged_windows_do_no_harm() {
+    let schema = schema(SCHEMA);
+    let (lists, limits) = (Lists::default(), Limits::default());
+    let first = seed("forged_windows_do_no_harm");
+    let random = &mut Random::new(first);
+    let when = |text: String| format!("({text}) IS NOT NULL");
+    let rules: Vec<Rule> = (0..12).map(|number| rule(number, when(random_window(random)))).collect();
+    let bytes = compile(rules.into_iter(), &Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 }).artifact;
+    let artifact = bytes.expect("an artifact");
+    let content = &artifact[range(&artifact, Section::Windows)];
+    let (mut opened, mut refused) = (0, 0);
+    for _ in 0..cases(600) {
+        let mut forged = content.to_vec();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(forged.len());
+            forged[at] = if random.one_in(2) { random.next() as u8 } else { forged[at] ^ 1 << random.below(8) };
+        }
+        let Ok(artifact) = Artifact::from_bytes(&with_section(&artifact, Section::Windows, &forged)) else {
+            refused += 1;
+            continue;
+        };
+        opened += 1;
+        let windows: Vec<Window> = artifact.windows().iter().map(|column| column.window.clone()).collect();
+        let rows = random_rows(random, &schema, 80);
+        assert_eq!(found(&schema, &windows, &rows, 9, 4).len(), windows.len());
+    }
+    assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
 }
 
 fn rule(number: usize, when: String) -> Rule {
