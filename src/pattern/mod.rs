@@ -219,8 +219,12 @@ impl Pattern {
             Leaf::MatchNumber => true,
         };
         let formula_holds = |formula: &Formula| {
+            // Only what is sound has a type.
+            if !formula.leaves.iter().all(leaf_holds) {
+                return false;
+            }
             let fields: Vec<Field> = formula.leaves.iter().map(|leaf| Field { name: String::new(), ty: leaf.ty() }).collect();
-            formula.leaves.iter().all(leaf_holds) && formula.expr.is_well_formed(&fields)
+            formula.expr.is_well_formed(&fields)
         };
         let define_holds = |define: &Define| match define {
             Define::Always => true,
@@ -240,7 +244,7 @@ impl Pattern {
     /// How many rows before a row its conditions and measures may look at.
     #[must_use]
     pub fn looks_back(&self) -> u64 {
-        self.navigations().map(|navigation| (-navigation.offset).max(0).unsigned_abs()).max().unwrap_or(0)
+        self.navigations().map(|navigation| navigation.offset.min(0).unsigned_abs()).max().unwrap_or(0)
     }
 
     /// How many rows after a row must be known before it is judged.

@@ -223,6 +223,7 @@ fn mistakes_have_places_and_hints() {
         ("ORDER BY at MEASURES SUM(a.amount + b.amount) AS m PATTERN (a b) DEFINE a AS TRUE", "mixed-variables"),
         ("ORDER BY at PATTERN (a{3,2}) DEFINE a AS TRUE", "upper bound"),
         ("ORDER BY at PATTERN ((a{100}){200}) DEFINE a AS TRUE", "10000 steps"),
+        ("ORDER BY at PATTERN (a (((){4000000000}){4000000000}){4000000000}) DEFINE a AS TRUE", "100000 parts"),
         ("ORDER BY amount PATTERN (a b) WITHIN INTERVAL '1' MINUTE DEFINE a AS TRUE", "within-without-time"),
         ("ORDER BY at PATTERN (a) DEFINE a AS amount", "type-mismatch"),
         ("ORDER BY at ALL ROWS PER MATCH WITH UNMATCHED ROWS PATTERN (a {- b -}) DEFINE a AS TRUE", "unmatched"),

@@ -169,7 +169,8 @@ impl Checker<'_, '_> {
             SkipTo::Last(name) => self.variables(name).map(Skip::ToLast),
         };
         let (mut steps, mut excludes) = (Vec::new(), false);
-        let mut compiler = Automaton { labels: &labels, steps: &mut steps, excludes: &mut excludes, excluded: false, repetitions: 0 };
+        let mut compiler =
+            Automaton { labels: &labels, steps: &mut steps, excludes: &mut excludes, excluded: false, repetitions: 0, visits: 0 };
         if let Err(why) = compiler.term(&clause.pattern) {
             self.report.error("limit", clause.pattern_span.clone(), why);
             return None;
@@ -501,6 +502,8 @@ struct Automaton<'a> {
     excludes: &'a mut bool,
     excluded: bool,
     repetitions: u8,
+    /// Terms written out so far, also those that give no step.
+    visits: usize,
 }
 
 /// Whether a term may match no row.
@@ -541,6 +544,10 @@ impl Automaton<'_> {
     }
 
     fn term(&mut self, term: &Term<'_>) -> Result<(), String> {
+        self.visits += 1;
+        if self.visits > 10 * STEPS_MAX {
+            return Err(format!("the pattern has more than {} parts, with each repetition written out", 10 * STEPS_MAX));
+        }
         match term {
             Term::Empty => {}
             Term::Start => drop(self.push(Step::Start)?),
