@@ -34,9 +34,9 @@ use std::sync::Arc;
 const MAGIC: [u8; 8] = *b"\x89DCEP\r\n\x1a";
 
 /// The version of the format; it changes with every change that an older reader would misread.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
-/// The oldest version that is read: it has the sections up to [`Section::Bitmaps`].
+/// The oldest version that is read.
 const FORMAT_VERSION_MIN: u32 = 2;
 
 /// Codes in a row of events are a multiple of this: one 512-bit register.
@@ -394,7 +394,11 @@ impl Artifact {
             }
             return Err(corrupt("bytes follow its end"));
         }
-        let sections = if header.version == FORMAT_VERSION { Section::ALL.len() } else { Section::Bitmaps as usize };
+        let sections = match header.version {
+            2 => Section::Bitmaps as usize,
+            3 => Section::Patterns as usize,
+            _ => Section::ALL.len(),
+        };
         let table_end = size_of::<Header>() + sections * size_of::<SectionEntry>();
         if header.sections as usize != sections || bytes.len() < table_end {
             return Err(corrupt("section table"));

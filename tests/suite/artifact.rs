@@ -11,7 +11,7 @@ use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::id::RuleId;
 use dynamic_cep::reference::Reference;
 use dynamic_cep::rule::Limits;
-use dynamic_cep::tables::artifact::{Artifact, ArtifactError, Section};
+use dynamic_cep::tables::artifact::{Artifact, ArtifactError, FORMAT_VERSION, Section};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ fn foreign_files_are_refused() {
         assert!(matches!(error_of(foreign), Some(ArtifactError::Foreign)));
     }
     let (_, artifact) = sample();
-    for version in [0, 1, 4, u32::MAX] {
+    for version in [0, 1, FORMAT_VERSION + 1, u32::MAX] {
         let mut other = artifact.clone();
         other[8..12].copy_from_slice(&u32::to_le_bytes(version));
         seal(&mut other);
@@ -232,7 +232,7 @@ fn version_1_is_refused_with_a_word_of_advice() {
 /// What a version of the format meant stays so: these files were written by the first program that had the version.
 #[test]
 fn older_versions_keep_opening_and_matching() {
-    for version in ["v2", "v3"] {
+    for version in ["v2", "v3", "v4"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/artifacts/{version}/small.dcep"));
         let artifact = Arc::new(Artifact::open(&path).unwrap());
         let bytes = std::fs::read(&path).unwrap();
