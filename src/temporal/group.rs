@@ -5,11 +5,12 @@
 
 use super::automaton::Machine;
 use super::evaluate::Places;
-use super::keys::KeyColumn;
-use super::pages::Pages;
+use super::keys::{KeyColumn, NO_TENANT};
 use super::patterns::{Found, Limits, PatternRule};
 use super::progress::{Moment, Progress, Troubles, Work};
-use super::{Row, Rows, conditions::Conditions, keys::Tenants};
+use super::store::{Partition, Store};
+use super::timers::{NEVER, Timers};
+use super::{Row, conditions::Conditions, keys::Tenants};
 use crate::event::batch::value_at;
 use crate::event::{EventBatch, Schema, Type, Value};
 use crate::expr::scalar;
@@ -19,9 +20,8 @@ use crate::pattern::{OrderKey, Pattern, Step};
 use arrow::array::ArrayRef;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What patterns have in common that share their rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,33 +104,20 @@ pub struct Group {
     pub state: State,
     work: Work,
     beginning: Vec<u32>,
-    key: Vec<u8>,
+    keys: Keys,
 }
+
+/// Rows whose keys are looked up together.
+const CHUNK: usize = 64;
 
 /// What a group knows of the rows so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct State {
-    slots: HashMap<Arc<[u8]>, u32, FixedState>,
-    partitions: Pages<Partition>,
-    free: Vec<u32>,
-    /// When somebody must look at which pattern of which partition. What was found earlier stays in it for a while.
-    timers: BinaryHeap<Reverse<(i64, u32, u32)>>,
-    /// Timers that are not outdated.
-    timed: usize,
+    store: Store,
+    /// For each partition where searches run out of time, one timer that is not later than the first of them. Those that are not the partition's own mean nothing.
+    timers: Timers,
     /// Rows that others may still come before, in order.
     waiting: VecDeque<Waiting>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Partition {
-    /// Absent: the slot is free.
-    key: Option<Arc<[u8]>>,
-    tenant: u32,
-    rows: Rows,
-    /// Of the patterns that have something to remember, ascending.
-    progress: Vec<Progress>,
-    /// As they were counted for the tenant.
-    bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -163,10 +150,10 @@ impl Group {
             anywhere: Vec::new(),
             anywhere_of: HashMap::default(),
             tenants: Some(HashSet::default()),
-            state: State::default(),
+            state: State { store: Store::default(), timers: Timers::new(0), waiting: VecDeque::new() },
             work: Work::default(),
             beginning: Vec::new(),
-            key: Vec::new(),
+            keys: Keys::default(),
         };
         for (number, PatternRule { rule, tenant, pattern }) in (0..).zip(rules) {
             let machine = Machine::new(pattern, schema, &group.places, tenant.as_ref(), conditions);
@@ -189,6 +176,8 @@ impl Group {
             });
             group.members.push(Member { rule, machine, troubles: Troubles::default() });
         }
+        let shortest = group.members.iter().filter_map(|member| member.machine.within).min();
+        group.state.timers = Timers::new(shortest.unwrap_or(1));
         group
     }
 
@@ -211,13 +200,19 @@ impl Group {
     /// Rows that are held, those that wait included.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.state.waiting.len() + self.state.partitions.iter().map(|partition| partition.rows.held()).sum::<usize>()
+        self.state.waiting.len() + self.state.store.held()
     }
 
     /// Partitions that something is known of.
     #[must_use]
     pub fn partitions(&self) -> usize {
-        self.state.slots.len()
+        self.state.store.len()
+    }
+
+    /// Bytes that partitions take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.state.store.bytes()
     }
 
     /// Takes the rows of a batch, in order.
@@ -227,55 +222,69 @@ impl Group {
         let columns: Vec<(Option<&ArrayRef>, Type)> =
             self.places.needed().iter().map(|field| (batch.column(*field), schema.field(*field).ty)).collect();
         let by_time_alone = self.streams && self.order_by.len() == 1;
-        for (at, (clock, &tenant)) in clocks.iter().zip(tenants).enumerate() {
-            if clock.hidden || self.streams && clock.left_out || self.tenants.as_ref().is_some_and(|tenants| !tenants.contains(&tenant)) {
-                continue;
+        let mut keys_of = std::mem::take(&mut self.keys);
+        let rows: Vec<usize> = (0..batch.rows())
+            .filter(|row| {
+                let clock = &clocks[*row];
+                !clock.hidden && !(self.streams && clock.left_out) && self.tenants.as_ref().is_none_or(|all| all.contains(&tenants[*row]))
+            })
+            .collect();
+        let asked = std::mem::take(&mut self.asked);
+        for rows in rows.chunks(CHUNK) {
+            keys_of.clear();
+            for at in rows {
+                keys_of.add(|key| {
+                    key.extend(tenants[*at].to_le_bytes());
+                    keys.iter().for_each(|column| column.write(*at, key));
+                });
             }
-            shared.arrival = at as u32;
-            let mut key = std::mem::take(&mut self.key);
-            key.clear();
-            key.extend(tenant.to_le_bytes());
-            keys.iter().for_each(|column| column.write(at, &mut key));
-            let held = holds.row(at);
-            let asked = std::mem::take(&mut self.asked);
-            let row = |time| Row {
-                number: batch.row_number(at),
-                time,
-                holds: held.iter().map(|condition| condition.0).filter(|condition| asked.get(*condition as usize) == Some(&true)).collect(),
-                values: columns
-                    .iter()
-                    .map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)))
-                    .collect(),
-            };
-            let is_next = by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark;
-            if is_next {
-                let holds = held.iter().map(|condition| condition.0);
-                self.enter(&key, tenant, clock.time, holds, || row(clock.time), shared);
-            } else {
-                let value = |field| batch.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, at));
-                let order: Box<[Value]> =
-                    if by_time_alone { Box::default() } else { self.order_by.iter().map(|key| value(key.field)).collect() };
-                let time = if self.streams { clock.time } else { order.first().and_then(ticks) };
-                let waiting = Waiting { order, key: key.as_slice().into(), tenant, row: row(time) };
-                self.wait(waiting);
-            }
-            (self.key, self.asked) = (key, asked);
-            if self.streams
-                && let Some(watermark) = clock.watermark
-            {
-                self.release(Some(watermark), shared);
-                self.fire(watermark, shared);
+            keys_of.fetch(&self.state.store);
+            for (nth, &at) in rows.iter().enumerate() {
+                let (clock, tenant, held) = (&clocks[at], tenants[at], holds.row(at));
+                let (key, hash) = keys_of.get(nth);
+                shared.arrival = at as u32;
+                let row = |time| Row {
+                    number: batch.row_number(at),
+                    time,
+                    holds: held
+                        .iter()
+                        .map(|condition| condition.0)
+                        .filter(|condition| asked.get(*condition as usize) == Some(&true))
+                        .collect(),
+                    values: columns
+                        .iter()
+                        .map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)))
+                        .collect(),
+                };
+                if by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark {
+                    let holds = held.iter().map(|condition| condition.0);
+                    self.enter((key, hash), tenant, clock.time, holds, || row(clock.time), shared);
+                } else {
+                    let value =
+                        |field| batch.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, at));
+                    let order: Box<[Value]> =
+                        if by_time_alone { Box::default() } else { self.order_by.iter().map(|key| value(key.field)).collect() };
+                    let time = if self.streams { clock.time } else { order.first().and_then(ticks) };
+                    self.wait(Waiting { order, key: key.into(), tenant, row: row(time) });
+                }
+                if self.streams
+                    && let Some(watermark) = clock.watermark
+                {
+                    self.release(Some(watermark), shared);
+                    self.fire(watermark, shared);
+                }
             }
         }
+        (self.keys, self.asked) = (keys_of, asked);
     }
 
     /// Settles everything: no row follows.
     pub fn finish(&mut self, shared: &mut Shared) {
         self.release(None, shared);
-        for slot in 0..self.state.partitions.len() {
-            if self.state.partitions.get(slot).key.is_some() {
-                self.run(slot as u32, Moment { ended: true, watermark: None, steps: shared.limits.steps }, |_| true, shared);
-            }
+        for slot in self.state.store.all() {
+            let moment = Moment { ended: true, watermark: None, steps: shared.limits.steps };
+            let (before, partition) = (self.state.store.bytes_of(slot), self.state.store.take(slot));
+            self.run(slot, (before, partition), moment, |_, _| true, shared);
         }
     }
 
@@ -306,14 +315,14 @@ impl Group {
             }
             let Some(Waiting { key, tenant, row, .. }) = self.state.waiting.pop_front() else { return };
             let holds = row.holds.clone();
-            self.enter(&key, tenant, row.time, holds.iter().copied(), || row, shared);
+            self.enter((&key, Store::hash(&key)), tenant, row.time, holds.iter().copied(), || row, shared);
         }
     }
 
     /// A row, in its turn.
     fn enter(
         &mut self,
-        key: &[u8],
+        (key, hash): (&[u8], u64),
         tenant: u32,
         time: Option<i64>,
         holds: impl Iterator<Item = u32>,
@@ -333,139 +342,154 @@ impl Group {
             beginning.sort_unstable();
             beginning.dedup();
         }
-        let slot = match self.state.slots.get(key) {
-            Some(slot) => Some(*slot),
+        let slot = match self.state.store.find(key, hash) {
             None if beginning.is_empty() && !self.kind.remembers => None,
-            None => Some(self.state.add(key, tenant)),
-        };
-        if let Some(slot) = slot {
-            let partition = self.state.partitions.get_mut(slot as usize);
+            None => Some((self.state.store.add(key, hash), 0)),
             // One that is known for the numbers of its matches alone has no use for the row.
-            if self.kind.remembers || !beginning.is_empty() || partition.progress.iter().any(Progress::searches) {
-                let position = partition.rows.end();
-                partition.rows.push(row());
-                for pattern in &beginning {
-                    match partition.progress.binary_search_by_key(pattern, |progress| progress.pattern) {
-                        Ok(at) if partition.progress[at].searches() => {}
-                        Ok(at) => partition.progress[at].pass_to(position),
-                        Err(at) => partition.progress.insert(at, Progress::new(*pattern, position)),
-                    }
-                }
-                let moment = Moment { ended: false, watermark, steps: shared.limits.steps };
-                self.run(slot, moment, |progress| progress.searches() || progress.needs_from() == position, shared);
+            Some(slot) => {
+                let concerned = self.kind.remembers || !beginning.is_empty() || self.state.store.searches(slot);
+                concerned.then(|| (slot, self.state.store.bytes_of(slot)))
             }
+        };
+        if let Some((slot, before)) = slot {
+            let mut partition = self.state.store.take(slot);
+            let position = partition.rows.end();
+            partition.rows.push(row());
+            let known = &mut partition.progress;
+            for pattern in &beginning {
+                match known.binary_search_by_key(pattern, |progress| progress.pattern) {
+                    Ok(at) if known[at].searches() => {}
+                    Ok(at) => known[at].pass_to(position),
+                    Err(at) => known.insert(at, Progress::new(*pattern, position)),
+                }
+            }
+            let moment = Moment { ended: false, watermark, steps: shared.limits.steps };
+            let concerned = |progress: &Progress, _: Option<i64>| progress.searches() || progress.needs_from() == position;
+            self.run(slot, (before, partition), moment, concerned, shared);
         }
         self.beginning = beginning;
     }
 
-    /// Has everybody look whose time is up.
+    /// Has everybody look whose time is up, in the order of time.
     fn fire(&mut self, now: i64, shared: &mut Shared) {
-        while let Some(&Reverse((deadline, slot, pattern))) = self.state.timers.peek()
-            && deadline <= now
-        {
-            self.state.timers.pop();
-            if self.state.is_timed(deadline, slot, pattern) {
+        while let Some((time, slot)) = self.state.timers.pop(now) {
+            if self.state.store.timer(slot) == time {
+                self.state.store.set_timer(slot, NEVER);
+                let (before, partition) = (self.state.store.bytes_of(slot), self.state.store.take(slot));
                 let moment = Moment { ended: false, watermark: Some(now), steps: shared.limits.steps };
-                self.run(slot, moment, |progress| progress.pattern == pattern, shared);
+                // A timer may be early: its searches went on with later rows. Then it is set again, and goes off in its turn.
+                self.run(slot, (before, partition), moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
             }
         }
     }
 
-    /// Runs some patterns of a partition, and lets go of what nobody needs then.
-    fn run(&mut self, slot: u32, moment: Moment, chosen: impl Fn(&Progress) -> bool, shared: &mut Shared) {
+    /// Runs some patterns of a partition that was taken out, and puts back what anybody still needs. `before`: bytes that it took. `chosen` is asked with the time at which
+    /// the search is over.
+    fn run(
+        &mut self,
+        slot: u32,
+        (before, mut partition): (usize, Partition),
+        moment: Moment,
+        chosen: impl Fn(&Progress, Option<i64>) -> bool,
+        shared: &mut Shared,
+    ) {
         let Self { members, work, state, looks_back, streams, kind, .. } = self;
-        let State { partitions, timers, timed, slots, free, .. } = state;
-        let partition = partitions.get_mut(slot as usize);
-        let Partition { rows, progress, tenant, .. } = partition;
-        let mut put = |member: &mut Member, work: &mut Work| {
-            member.troubles.add(std::mem::take(&mut work.troubles));
-            let rule = member.rule;
-            shared.found.extend(work.found.drain(..).map(|finding| (shared.arrival, Found { rule, finding })));
-        };
-        for progress in progress.iter_mut().filter(|progress| chosen(progress)) {
+        let State { store, timers, .. } = state;
+        let Partition { rows, progress } = &mut partition;
+        for progress in progress.iter_mut() {
             let member = &mut members[progress.pattern as usize];
-            progress.run(&member.machine, rows, moment, work);
-            put(member, work);
+            if chosen(progress, progress.ends_at(&member.machine, rows)) {
+                progress.run(&member.machine, rows, moment, work);
+                member.troubles.add(std::mem::take(&mut work.troubles));
+                let rule = member.rule;
+                shared.found.extend(work.found.drain(..).map(|finding| (shared.arrival, Found { rule, finding })));
+            }
         }
-        let bytes_of = |rows: &Rows, progress: &[Progress]| rows.bytes() + progress.iter().map(Progress::bytes).sum::<usize>();
-        let forget = |rows: &mut Rows, progress: &[Progress]| {
-            let needed = progress.iter().filter(|progress| progress.searches()).map(Progress::needs_from).min();
-            rows.forget_before(needed.unwrap_or(rows.end()).saturating_sub(*looks_back));
+        let forget = |partition: &mut Partition| {
+            let needed = partition.progress.iter().filter(|progress| progress.searches()).map(Progress::needs_from).min();
+            partition.rows.forget_before(needed.unwrap_or(partition.rows.end()).saturating_sub(*looks_back));
         };
-        forget(rows, progress);
-        let mut bytes = bytes_of(rows, progress);
+        forget(&mut partition);
+        let mut give_up = |partition: &mut Partition, all: bool, count: fn(&mut Troubles) -> &mut u64| {
+            let Partition { rows, progress } = partition;
+            let oldest = progress.iter().filter(|progress| progress.searches()).map(Progress::needs_from).min();
+            for progress in progress.iter_mut().filter(|progress| progress.searches()) {
+                if all || Some(progress.needs_from()) == oldest {
+                    progress.give_up(rows);
+                    *count(&mut members[progress.pattern as usize].troubles) += 1;
+                }
+            }
+            forget(partition);
+            oldest.is_some()
+        };
         // Whoever holds the oldest row gives way.
-        while bytes > shared.limits.key_bytes
-            && let Some(oldest) = progress.iter_mut().filter(|progress| progress.searches()).min_by_key(|progress| progress.needs_from())
-        {
-            oldest.give_up(rows);
-            members[oldest.pattern as usize].troubles.over_key += 1;
-            forget(rows, progress);
-            bytes = bytes_of(rows, progress);
-        }
-        let place = tenant.wrapping_add(1) as usize;
+        while partition.bytes() > shared.limits.key_bytes && give_up(&mut partition, false, |troubles| &mut troubles.over_key) {}
+        let place = tenant_of(store.key(slot)).wrapping_add(1) as usize;
         if shared.tenant_bytes.len() <= place {
             shared.tenant_bytes.resize(place + 1, 0);
         }
         let of_tenant = &mut shared.tenant_bytes[place];
-        *of_tenant -= partition.bytes;
-        if *of_tenant + bytes > shared.limits.tenant_bytes && bytes > partition.bytes {
-            for progress in progress.iter_mut().filter(|progress| progress.searches()) {
-                progress.give_up(rows);
-                members[progress.pattern as usize].troubles.over_tenant += 1;
+        *of_tenant -= before;
+        let bytes = partition.bytes();
+        if *of_tenant + bytes > shared.limits.tenant_bytes && bytes > before {
+            give_up(&mut partition, true, |troubles| &mut troubles.over_tenant);
+        }
+        partition.progress.retain(|progress| !progress.is_new());
+        if partition.progress.is_empty() && !kind.remembers {
+            store.remove(slot);
+            return;
+        }
+        if *streams {
+            let ends = partition.progress.iter().filter_map(|one| one.ends_at(&members[one.pattern as usize].machine, &partition.rows));
+            // One whose time is up, and that is still there, waits for rows and not for time.
+            if let Some(time) = ends.filter(|time| moment.watermark.is_none_or(|now| *time > now)).min()
+                && time < store.timer(slot)
+            {
+                timers.push(time, slot);
+                store.set_timer(slot, time);
             }
-            forget(rows, progress);
-            bytes = bytes_of(rows, progress);
         }
-        for progress in progress.iter_mut() {
-            let ends_at = if *streams { progress.ends_at(&members[progress.pattern as usize].machine, rows) } else { None };
-            if ends_at != progress.deadline {
-                *timed -= usize::from(progress.deadline.is_some());
-                if let Some(deadline) = ends_at {
-                    *timed += 1;
-                    timers.push(Reverse((deadline, slot, progress.pattern)));
-                }
-                progress.deadline = ends_at;
-            }
-        }
-        progress.retain(|progress| !progress.is_new());
-        if progress.is_empty() && !kind.remembers {
-            rows.forget_before(rows.end());
-            if let Some(key) = partition.key.take() {
-                slots.remove(&key);
-                free.push(slot);
-            }
-            bytes = 0;
-        }
-        *of_tenant += bytes;
-        partition.bytes = bytes;
-        if timers.len() > 2 * *timed + 1024 {
-            let current = |Reverse((deadline, slot, pattern)): &Reverse<(i64, u32, u32)>| {
-                let progress = &partitions.get(*slot as usize).progress;
-                progress.iter().any(|progress| progress.pattern == *pattern && progress.deadline == Some(*deadline))
-            };
-            timers.retain(current);
-        }
+        *of_tenant += store.put(slot, partition);
     }
 }
 
-impl State {
-    fn add(&mut self, key: &[u8], tenant: u32) -> u32 {
-        let key: Arc<[u8]> = key.into();
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.partitions.push(Partition::default());
-            self.partitions.len() as u32 - 1
-        });
-        let partition = self.partitions.get_mut(slot as usize);
-        (partition.key, partition.tenant) = (Some(Arc::clone(&key)), tenant);
-        self.slots.insert(key, slot);
-        slot
+/// The keys of some rows, one after the other.
+#[derive(Debug, Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    /// Where each ends, and its hash.
+    ends: Vec<(usize, u64)>,
+}
+
+impl Keys {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 
-    fn is_timed(&mut self, deadline: i64, slot: u32, pattern: u32) -> bool {
-        let progress = &self.partitions.get(slot as usize).progress;
-        progress.iter().any(|progress| progress.pattern == pattern && progress.deadline == Some(deadline))
+    fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.ends.push((self.bytes.len(), Store::hash(&self.bytes[start..])));
     }
+
+    fn get(&self, at: usize) -> (&[u8], u64) {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        (&self.bytes[start..self.ends[at].0], self.ends[at].1)
+    }
+
+    /// Has memory brought near that the looks for them will read, of all at once: one after the other each would wait for it.
+    fn fetch(&self, store: &Store) {
+        let hashes = || self.ends.iter().map(|(_, hash)| *hash);
+        std::hint::black_box(hashes().map(|hash| store.fetch_entry(hash)).fold(0, u64::wrapping_add));
+        std::hint::black_box(hashes().map(|hash| store.fetch_slot(hash)).fold(0, u32::wrapping_add));
+        std::hint::black_box(hashes().map(|hash| store.fetch_partition(hash)).fold(0, u8::wrapping_add));
+    }
+}
+
+/// The tenant that a key begins with.
+fn tenant_of(key: &[u8]) -> u32 {
+    key.first_chunk().map_or(NO_TENANT, |tenant| u32::from_le_bytes(*tenant))
 }
 
 /// Ticks of an instant.

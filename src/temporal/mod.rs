@@ -6,6 +6,7 @@
 //! ```
 //! * [`patterns`]: all patterns of an artifact. [`conditions`]: what they ask of a row alone, which the matcher of rules answers for whole batches.
 //! * [`group`]: patterns over the same partitions, which share their rows. A row that begins no match, and is waited for by none, is not held.
+//! * [`store`]: the partitions, packed while nobody looks at them. [`timers`]: when somebody must, though no row came.
 //! * [`progress`]: where in the rows of a partition one pattern is. [`automaton`]: one search for a match that begins at a given row; pure stepping.
 //! * [`finding`]: what is told of a match.
 //! * [`evaluate`]: expressions that look at several rows of a match. [`aggregate`]: sums and the like.
@@ -17,11 +18,12 @@ pub mod evaluate;
 pub mod finding;
 pub mod group;
 pub mod keys;
-pub mod pages;
 pub mod patterns;
 pub mod progress;
+pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod timers;
 pub mod windows;
 
 use crate::event::Value;
@@ -61,6 +63,7 @@ impl Row {
 pub struct Rows {
     first: u64,
     rows: VecDeque<Row>,
+    #[serde(skip)]
     bytes: usize,
 }
 
@@ -92,6 +95,11 @@ impl Rows {
         if self.rows.is_empty() && self.rows.capacity() > 64 {
             self.rows = VecDeque::new();
         }
+    }
+
+    /// Counts the bytes again, which are not written out.
+    pub fn recount(&mut self) {
+        self.bytes = self.rows.iter().map(Row::bytes).sum();
     }
 
     /// How many are held.

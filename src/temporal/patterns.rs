@@ -191,4 +191,10 @@ impl Patterns {
     pub fn partitions(&self) -> usize {
         self.groups.iter().map(Group::partitions).sum()
     }
+
+    /// Bytes that partitions take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.groups.iter().map(Group::bytes).sum()
+    }
 }

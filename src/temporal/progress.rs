@@ -63,15 +63,13 @@ pub struct Progress {
     covered: u64,
     matches: u64,
     search: Option<Box<Search>>,
-    /// When the search is over for want of time, if somebody was told to look then.
-    pub deadline: Option<i64>,
 }
 
 impl Progress {
     /// Of a pattern that has seen nothing before row `next`.
     #[must_use]
     pub const fn new(pattern: u32, next: u64) -> Self {
-        Self { pattern, next, covered: 0, matches: 0, search: None, deadline: None }
+        Self { pattern, next, covered: 0, matches: 0, search: None }
     }
 
     /// Has rows before `next` passed over; no search is on.

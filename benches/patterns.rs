@@ -1,0 +1,228 @@
+//! Row patterns: a thousand over a million keys, and one for each of ten thousand tenants, as events a second on one core.
+
+use arrow::array::{ArrayRef, Int64Array, StringDictionaryBuilder, TimestampMillisecondArray};
+use arrow::datatypes::Int32Type;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dynamic_cep::compile::{Context, compile_typed};
+use dynamic_cep::engine::Generation;
+use dynamic_cep::engine::router::{Choice, Router};
+use dynamic_cep::event::{EventBatch, Schema};
+use dynamic_cep::expr::columns::Cache;
+use dynamic_cep::flow::Hits;
+use dynamic_cep::id::RuleId;
+use dynamic_cep::rule::lists::Lists;
+use dynamic_cep::rule::{Limits as RuleLimits, Origin, check};
+use dynamic_cep::tables::Artifact;
+use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const KEYS: u64 = 1_000_000;
+const TENANTS: u64 = 10_000;
+const PATTERNS: u64 = 1000;
+const BATCH: usize = 32_768;
+/// Milliseconds from one event to the next.
+const PACE: i64 = 1;
+const HOUR: i64 = 3_600_000;
+
+fn schema() -> Schema {
+    let text = b"fields: {at: timestamp(ms), tenant: string, card: int64, merchant: int64, cents: int64}\ntime: at\ntenant: tenant\n";
+    Schema::parse("schema.yaml", text).expect("a schema")
+}
+
+/// An event by its number.
+#[derive(Clone, Copy)]
+struct Payment {
+    at: i64,
+    tenant: u64,
+    card: i64,
+    merchant: i64,
+    cents: i64,
+}
+
+fn payment(number: u64) -> Payment {
+    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z ^= z >> 31;
+    Payment {
+        at: number.cast_signed() * PACE,
+        // A card belongs to one tenant.
+        tenant: z % KEYS % TENANTS,
+        card: (z % KEYS).cast_signed(),
+        merchant: (z >> 24 & 0xffff).cast_signed() % PATTERNS.cast_signed(),
+        cents: (z >> 44).cast_signed() % 100_000,
+    }
+}
+
+fn batch(schema: &Schema, number: usize) -> EventBatch {
+    let first = number as u64 * BATCH as u64;
+    let payments: Vec<Payment> = (first..first + BATCH as u64).map(payment).collect();
+    let mut tenants = StringDictionaryBuilder::<Int32Type>::new();
+    payments.iter().for_each(|payment| tenants.append_value(format!("t{}", payment.tenant)));
+    let of =
+        |value: fn(&Payment) -> i64| -> ArrayRef { Arc::new(payments.iter().map(|payment| Some(value(payment))).collect::<Int64Array>()) };
+    let at: TimestampMillisecondArray = payments.iter().map(|payment| Some(payment.at)).collect();
+    let columns: [ArrayRef; 5] =
+        [Arc::new(at), Arc::new(tenants.finish()), of(|payment| payment.card), of(|payment| payment.merchant), of(|payment| payment.cents)];
+    EventBatch::new(schema, first, BATCH, columns.into_iter().map(Some).collect())
+}
+
+/// Patterns in service, with the matcher of their row conditions.
+struct Engine {
+    patterns: Patterns,
+    generation: Generation,
+    router: Router,
+}
+
+impl Engine {
+    fn new(rules: impl Iterator<Item = (Option<String>, String)>) -> Self {
+        let (schema, lists, limits) = (schema(), Lists::default(), RuleLimits::default());
+        let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
+        let rules = rules.enumerate().map(|(number, (tenant, text))| {
+            let pattern = check::pattern::pattern(&text, &Origin::default(), None, &scope);
+            let pattern = Arc::new(pattern.unwrap_or_else(|problems| panic!("{text}: {}", problems[0])));
+            PatternRule { rule: RuleId::new(number), tenant: tenant.map(Into::into), pattern }
+        });
+        let patterns = Patterns::new(schema.clone(), rules.collect(), 0, Limits::default());
+        let context = Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 };
+        let conditions = patterns.conditions().all().iter().map(|condition| (condition.tenant.clone(), condition.expr.clone()));
+        let artifact = compile_typed(conditions, &context).artifact.expect("conditions compile");
+        let artifact = Arc::new(Artifact::from_bytes(&artifact).expect("an artifact"));
+        let generation = Generation::new(Arc::clone(&artifact)).expect("a generation");
+        Self { patterns, generation, router: Router::new(artifact, Choice::Cpu).expect("the CPU is there") }
+    }
+
+    fn holds(&self, batch: &EventBatch) -> Hits {
+        let mut cache = Cache::default();
+        let encoded = self.generation.encode(batch, &mut cache);
+        self.generation.verify(batch, self.router.find(&encoded), &mut cache)
+    }
+
+    /// How many findings a batch brings.
+    fn take(&mut self, batch: &EventBatch) -> usize {
+        let holds = self.holds(batch);
+        let (mut found, mut late) = (Vec::new(), Vec::new());
+        self.patterns.take(batch, &holds, &[], &mut found, &mut late);
+        assert!(late.is_empty());
+        found.len()
+    }
+}
+
+/// Two adjacent payments of a card within an hour, told by hand: the second begins no other match of its pattern.
+fn pairs(batches: usize, first: impl Fn(&Payment) -> bool, second: impl Fn(&Payment) -> bool) -> usize {
+    let mut last: HashMap<i64, Payment> = HashMap::new();
+    let mut found = 0;
+    for number in 0..(batches * BATCH) as u64 {
+        let payment = payment(number);
+        let before = last.remove(&payment.card);
+        let is_match = before.is_some_and(|before| first(&before) && payment.at - before.at < HOUR && second(&payment));
+        found += usize::from(is_match);
+        // A row ends a match of one pattern, and may begin one of another.
+        if before.is_none_or(|before| !is_match || before.merchant != payment.merchant) {
+            last.insert(payment.card, payment);
+        }
+    }
+    found
+}
+
+/// A payment, and later one that counts, whatever lies between: the first of each merchant waits for it, and others meanwhile do not begin.
+fn followed(batches: usize, first: impl Fn(&Payment) -> bool, second: impl Fn(&Payment) -> bool) -> usize {
+    // For each card and merchant the times at which a match may begin, oldest first.
+    let mut begun: HashMap<i64, HashMap<i64, Vec<i64>>> = HashMap::new();
+    let mut found = 0;
+    for number in 0..(batches * BATCH) as u64 {
+        let payment = payment(number);
+        let of_card = begun.entry(payment.card).or_default();
+        of_card.values_mut().for_each(|times| times.retain(|time| payment.at - time < HOUR));
+        of_card.retain(|_, times| !times.is_empty());
+        let ended: Vec<i64> = if second(&payment) { of_card.keys().copied().collect() } else { Vec::new() };
+        for merchant in &ended {
+            of_card.remove(merchant);
+            found += 1;
+        }
+        if first(&payment) && !ended.contains(&payment.merchant) {
+            of_card.entry(payment.merchant).or_default().push(payment.at);
+        }
+    }
+    found
+}
+
+fn pattern(merchant: u64, first: &str, pattern: &str) -> (Option<String>, String) {
+    let text = format!(
+        "PARTITION BY card ORDER BY at MEASURES LAST(b.cents) AS drained PATTERN ({pattern}) WITHIN INTERVAL '1' HOUR \
+         DEFINE a AS merchant = {merchant}{first}, b AS cents > 90000"
+    );
+    (None, text)
+}
+
+fn per_tenant(tenant: u64) -> (Option<String>, String) {
+    let text = format!(
+        "PARTITION BY card ORDER BY at MEASURES LAST(b.cents) AS drained PATTERN (a b) WITHIN INTERVAL '1' HOUR \
+         DEFINE a AS cents < {}, b AS cents > 2 * a.cents",
+        10_000 + tenant
+    );
+    (Some(format!("t{tenant}")), text)
+}
+
+fn shared(criterion: &mut Criterion) {
+    let schema = schema();
+    let mut group = criterion.benchmark_group("patterns");
+    group.sample_size(20).throughput(Throughput::Elements(BATCH as u64));
+    let large = |payment: &Payment| payment.cents > 90_000;
+    let small = |payment: &Payment| payment.cents < 5000;
+    // More than an hour, so that matches run out of time as others begin.
+    let warm = 2 * HOUR as usize / PACE as usize / BATCH;
+    type Rules = Box<dyn Iterator<Item = (Option<String>, String)>>;
+    let of_merchants =
+        |first: &'static str, text: &'static str| -> Rules { Box::new((0..PATTERNS).map(move |merchant| pattern(merchant, first, text))) };
+    let cases: [(&str, Rules, usize); 4] = [
+        ("1000 two-step patterns over 1M keys, 5 % begin", of_merchants(" AND cents < 5000", "a b"), pairs(warm, small, large)),
+        ("1000 two-step patterns over 1M keys, all begin", of_merchants("", "a b"), pairs(warm, |_| true, large)),
+        (
+            "1000 patterns of one payment after another, 5 % begin",
+            of_merchants(" AND cents < 5000", "a x*? b"),
+            followed(warm, small, large),
+        ),
+        ("10000 tenants with a pattern each", Box::new((0..TENANTS).map(per_tenant)), {
+            let mut last: HashMap<i64, Payment> = HashMap::new();
+            (0..(warm * BATCH) as u64)
+                .map(payment)
+                .filter(|payment| {
+                    let before = last.remove(&payment.card);
+                    let first = |before: &Payment| before.cents < 10_000 + before.tenant.cast_signed();
+                    let is_match =
+                        before.is_some_and(|before| first(&before) && payment.at - before.at < HOUR && payment.cents > 2 * before.cents);
+                    if !is_match {
+                        last.insert(payment.card, *payment);
+                    }
+                    is_match
+                })
+                .count()
+        }),
+    ];
+    for (name, rules, expected) in cases {
+        let mut engine = Engine::new(rules);
+        let found: usize = (0..warm).map(|number| engine.take(&batch(&schema, number))).sum();
+        assert_eq!(found, expected, "{name}");
+        let (held, partitions) = (engine.patterns.held(), engine.patterns.partitions());
+        let bytes = engine.patterns.bytes() / partitions.max(1);
+        eprintln!("{name}: {found} found in {} events; {partitions} keys hold {held} rows, in {bytes} bytes each", warm * BATCH);
+        let mut next = warm;
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    next += 1;
+                    batch(&schema, next - 1)
+                },
+                |batch| engine.take(&batch),
+                criterion::BatchSize::PerIteration,
+            );
+        });
+        let conditions = batch(&schema, next);
+        group.bench_function(format!("{name}: row conditions alone"), |bencher| bencher.iter(|| engine.holds(&conditions)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, shared);
+criterion_main!(benches);

@@ -1,0 +1,436 @@
+//! The partitions of a group: found by their key, packed while nobody looks at them.
+//!
+//! A partition of a few rows is a run of bytes in a page of such runs; there are millions of them, and most are looked at once in a while. One that has grown is
+//! kept as it is. A copy of the store shares its pages until they are written to, so that it takes no longer than copying a few bytes for each partition.
+
+use super::progress::Progress;
+use super::{Rows, timers::NEVER};
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// Bytes of a page of packed partitions.
+const PAGE: usize = 1 << 15;
+
+/// Sizes of packed partitions, ascending: half as large again and again.
+const SIZES: [usize; 14] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096];
+
+/// Slots that are free, and partitions that are not packed, in place of a size.
+const FREE: u32 = u32::MAX;
+const LARGE: u32 = u32::MAX - 1;
+
+/// What is known of the rows of one key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Partition {
+    pub rows: Rows,
+    /// Of the patterns that have something to remember, ascending.
+    pub progress: Vec<Progress>,
+}
+
+impl Partition {
+    /// Bytes that it takes, unpacked.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes() + self.progress.iter().map(Progress::bytes).sum::<usize>()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Slot {
+    /// A place in [`SIZES`], or [`FREE`] or [`LARGE`].
+    size: u32,
+    /// Among the runs of that size.
+    place: u32,
+    /// The earliest time at which somebody will look at it.
+    timer: i64,
+}
+
+/// Runs of bytes of one size.
+#[derive(Clone, Debug, Default)]
+struct Runs {
+    pages: Vec<Arc<Vec<u8>>>,
+    len: u32,
+    free: Vec<u32>,
+}
+
+/// A partition that is not packed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Large {
+    key: Vec<u8>,
+    partition: Partition,
+}
+
+/// Partitions by key. Each has a slot, a number that stays its own as long as it is there.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// By open addressing: the upper half of the hash, and the slot + 1; 0 where there is none. At most half full, and a power of two long.
+    table: Vec<u64>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    runs: [Runs; SIZES.len()],
+    large: HashMap<u32, Box<Large>, FixedState>,
+    living: usize,
+    scratch: Vec<u8>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            table: vec![0; 16],
+            slots: Vec::new(),
+            free: Vec::new(),
+            runs: Default::default(),
+            large: HashMap::default(),
+            living: 0,
+            scratch: Vec::new(),
+        }
+    }
+}
+
+impl Store {
+    /// A hash of a key.
+    #[must_use]
+    pub fn hash(key: &[u8]) -> u64 {
+        FixedState::default().hash_one(key)
+    }
+
+    /// Partitions that are there.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.living
+    }
+
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.living == 0
+    }
+
+    /// The slots of all partitions, ascending.
+    #[must_use]
+    pub fn all(&self) -> Vec<u32> {
+        (0..self.slots.len() as u32).filter(|slot| self.slots[*slot as usize].size != FREE).collect()
+    }
+
+    /// Has memory brought near that a look for a key of this hash will read; what it returns means nothing.
+    #[must_use]
+    pub fn fetch_entry(&self, hash: u64) -> u64 {
+        self.table[hash as usize & (self.table.len() - 1)]
+    }
+
+    /// The same of what the entry names.
+    #[must_use]
+    pub fn fetch_slot(&self, hash: u64) -> u32 {
+        self.near(hash).map_or(0, |slot| slot.place)
+    }
+
+    /// The same of the partition itself.
+    #[must_use]
+    pub fn fetch_partition(&self, hash: u64) -> u8 {
+        let Some(&Slot { size, place, .. }) = self.near(hash) else { return 0 };
+        if size >= LARGE { 0 } else { self.run(size, place)[0] }
+    }
+
+    fn near(&self, hash: u64) -> Option<&Slot> {
+        let entry = self.fetch_entry(hash);
+        (entry as u32).checked_sub(1).map(|slot| &self.slots[slot as usize])
+    }
+
+    /// The slot of a key.
+    #[must_use]
+    pub fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while let Some(slot) = (self.table[at] as u32).checked_sub(1) {
+            if self.table[at] >> 32 == hash >> 32 && self.key(slot) == key {
+                return Some(slot);
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// Makes room for a key that is not there yet, with a partition that knows nothing.
+    pub fn add(&mut self, key: &[u8], hash: u64) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { size: FREE, place: 0, timer: NEVER });
+            self.slots.len() as u32 - 1
+        });
+        self.write(slot, key, &Partition::default());
+        self.living += 1;
+        if self.living * 2 > self.table.len() {
+            let slots = self.all();
+            self.table = vec![0; self.table.len() * 2];
+            slots.into_iter().for_each(|slot| self.enter(slot, Self::hash(self.key(slot))));
+        } else {
+            self.enter(slot, hash);
+        }
+        slot
+    }
+
+    fn enter(&mut self, slot: u32, hash: u64) {
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.table[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.table[at] = hash >> 32 << 32 | u64::from(slot + 1);
+    }
+
+    /// Whether a pattern searches in a partition.
+    #[must_use]
+    pub fn searches(&self, slot: u32) -> bool {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        match size {
+            FREE => false,
+            LARGE => self.large.get(&slot).is_some_and(|large| large.partition.progress.iter().any(Progress::searches)),
+            size => split(self.run(size, place)).1[0] == 1,
+        }
+    }
+
+    /// Takes a partition out, to be changed: it is there until it is put back or removed, but what it knows is not.
+    #[must_use]
+    pub fn take(&mut self, slot: u32) -> Partition {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        if size == LARGE {
+            return self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
+        }
+        let mut partition = self.unpacked(size, place);
+        partition.rows.recount();
+        partition
+    }
+
+    /// Puts a partition back; returns the bytes that it takes then.
+    pub fn put(&mut self, slot: u32, partition: Partition) -> usize {
+        let last = SIZES[SIZES.len() - 1];
+        if partition.bytes() > last {
+            let bytes = partition.bytes();
+            let key = if self.slots[slot as usize].size == LARGE { Vec::new() } else { self.key(slot).to_vec() };
+            self.release(slot);
+            let large = self.large.entry(slot).or_insert_with(|| Box::new(Large { key, partition: Partition::default() }));
+            large.partition = partition;
+            self.slots[slot as usize].size = LARGE;
+            return bytes;
+        }
+        let key = self.key(slot).to_vec();
+        self.write(slot, &key, &partition)
+    }
+
+    /// Packs a partition, and forgets what the slot had.
+    fn write(&mut self, slot: u32, key: &[u8], partition: &Partition) -> usize {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.extend((key.len() as u32).to_le_bytes());
+        bytes.extend(key);
+        bytes.push(u8::from(partition.progress.iter().any(Progress::searches)));
+        let mut bytes = postcard::to_extend(partition, bytes).expect("a partition in memory is written to memory");
+        let known = self.slots[slot as usize].size;
+        let size = SIZES.iter().position(|size| *size >= bytes.len());
+        let taken = match size {
+            Some(size) => {
+                if known != size as u32 {
+                    self.release(slot);
+                    self.large.remove(&slot);
+                    let place = self.runs[size].add(SIZES[size]);
+                    (self.slots[slot as usize].size, self.slots[slot as usize].place) = (size as u32, place);
+                }
+                let place = self.slots[slot as usize].place;
+                let (page, at) = Runs::address(SIZES[size], place);
+                Arc::make_mut(&mut self.runs[size].pages[page])[at..][..bytes.len()].copy_from_slice(&bytes);
+                SIZES[size]
+            }
+            // A key that is long by itself.
+            None => {
+                self.release(slot);
+                self.slots[slot as usize].size = LARGE;
+                self.large.insert(slot, Box::new(Large { key: key.to_vec(), partition: partition.clone() }));
+                partition.bytes()
+            }
+        };
+        bytes.clear();
+        self.scratch = bytes;
+        taken
+    }
+
+    /// Forgets a partition and its key.
+    pub fn remove(&mut self, slot: u32) {
+        let mask = self.table.len() - 1;
+        let mut at = Self::hash(self.key(slot)) as usize & mask;
+        while self.table[at] as u32 != slot + 1 {
+            at = (at + 1) & mask;
+        }
+        // What stands behind it comes nearer to its place, so that no look ends early.
+        let mut next = (at + 1) & mask;
+        while let Some(other) = (self.table[next] as u32).checked_sub(1) {
+            let home = Self::hash(self.key(other)) as usize & mask;
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(at) & mask) {
+                self.table[at] = self.table[next];
+                at = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.table[at] = 0;
+        self.release(slot);
+        self.large.remove(&slot);
+        self.slots[slot as usize] = Slot { size: FREE, place: 0, timer: NEVER };
+        self.free.push(slot);
+        self.living -= 1;
+    }
+
+    fn release(&mut self, slot: u32) {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        if size < LARGE {
+            self.runs[size as usize].free.push(place);
+        }
+    }
+
+    fn run(&self, size: u32, place: u32) -> &[u8] {
+        let length = SIZES[size as usize];
+        let (page, at) = Runs::address(length, place);
+        &self.runs[size as usize].pages[page][at..][..length]
+    }
+
+    /// The key of a partition.
+    #[must_use]
+    pub fn key(&self, slot: u32) -> &[u8] {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        match size {
+            FREE => &[],
+            LARGE => self.large.get(&slot).map_or(&[], |large| &large.key),
+            size => split(self.run(size, place)).0,
+        }
+    }
+
+    /// The earliest time at which somebody will look at a partition.
+    #[must_use]
+    pub fn timer(&self, slot: u32) -> i64 {
+        self.slots[slot as usize].timer
+    }
+
+    pub fn set_timer(&mut self, slot: u32, timer: i64) {
+        self.slots[slot as usize].timer = timer;
+    }
+
+    /// Bytes that a partition takes.
+    #[must_use]
+    pub fn bytes_of(&self, slot: u32) -> usize {
+        match self.slots[slot as usize].size {
+            FREE => 0,
+            LARGE => self.large.get(&slot).map_or(0, |large| large.partition.bytes()),
+            size => SIZES[size as usize],
+        }
+    }
+
+    /// Rows that are held; looks at all partitions.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let of = |slot: u32| {
+            let Slot { size, place, .. } = self.slots[slot as usize];
+            match size {
+                LARGE => self.large.get(&slot).map_or(0, |large| large.partition.rows.held()),
+                size => self.unpacked(size, place).rows.held(),
+            }
+        };
+        self.all().into_iter().map(of).sum()
+    }
+
+    fn unpacked(&self, size: u32, place: u32) -> Partition {
+        postcard::from_bytes(&split(self.run(size, place)).1[1..]).expect("what was packed is unpacked")
+    }
+
+    /// Bytes that all partitions take, with their room and the table of keys.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let pages = self.runs.iter().map(|runs| runs.pages.len() * PAGE + runs.free.capacity() * 4).sum::<usize>();
+        let large = self.large.values().map(|large| large.partition.bytes()).sum::<usize>();
+        self.table.capacity() * 8 + self.slots.capacity() * size_of::<Slot>() + self.free.capacity() * 4 + pages + large
+    }
+}
+
+/// A packed partition: its key, and the rest: whether a pattern searches in it, and all that is known.
+fn split(run: &[u8]) -> (&[u8], &[u8]) {
+    let (length, rest) = run.split_at(4);
+    let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
+    rest.split_at(length.min(rest.len()))
+}
+
+impl Runs {
+    const fn address(length: usize, place: u32) -> (usize, usize) {
+        let in_page = PAGE / length;
+        (place as usize / in_page, place as usize % in_page * length)
+    }
+
+    fn add(&mut self, length: usize) -> u32 {
+        if let Some(place) = self.free.pop() {
+            return place;
+        }
+        if Self::address(length, self.len).0 == self.pages.len() {
+            self.pages.push(Arc::new(vec![0; PAGE]));
+        }
+        self.len += 1;
+        self.len - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Value;
+    use crate::temporal::Row;
+    use std::collections::BTreeMap;
+
+    fn partition(rows: usize, number: u64) -> Partition {
+        let mut partition = Partition::default();
+        let values = || [Value::Int(-5), Value::Text("some text".into())].into();
+        (0..rows)
+            .for_each(|at| partition.rows.push(Row { number: number + at as u64, time: Some(-7), holds: [3, 9].into(), values: values() }));
+        partition.progress.push(Progress::new(4, number));
+        partition
+    }
+
+    #[test]
+    fn partitions_are_what_was_put_in() {
+        let mut store = Store::default();
+        let mut expected: BTreeMap<Vec<u8>, Partition> = BTreeMap::new();
+        let mut copy = None;
+        let mut state = 1_u64;
+        for step in 0..20_000_u64 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = state >> 33;
+            // Some keys are longer than a run.
+            let mut key = (number % 700).to_le_bytes().to_vec();
+            key.resize(if number % 50 == 0 { 5000 } else { 8 }, 1);
+            let hash = Store::hash(&key);
+            let known = store.find(&key, hash);
+            assert_eq!(known.is_some(), expected.contains_key(&key));
+            if number % 3 == 0
+                && let Some(slot) = known
+            {
+                store.remove(slot);
+                expected.remove(&key);
+                continue;
+            }
+            let slot = known.unwrap_or_else(|| store.add(&key, hash));
+            let before = store.take(slot);
+            assert_eq!(before, expected.get(&key).cloned().unwrap_or_default());
+            // Few rows are packed, many are not.
+            let after = partition([0, 1, 2, 5, 100][number as usize % 5], step);
+            let bytes = store.put(slot, after.clone());
+            assert_eq!(bytes, store.bytes_of(slot));
+            expected.insert(key, after);
+            if step == 15_000 {
+                copy = Some((store.clone(), expected.clone()));
+            }
+        }
+        let (copied, then) = copy.unwrap();
+        for (mut store, expected) in [(store, expected), (copied, then)] {
+            assert_eq!((store.len(), store.all().len()), (expected.len(), expected.len()));
+            for (key, partition) in expected {
+                let slot = store.find(&key, Store::hash(&key)).unwrap();
+                assert_eq!((store.key(slot), store.timer(slot)), (key.as_slice(), NEVER));
+                assert_eq!(store.take(slot), partition);
+            }
+        }
+    }
+}
