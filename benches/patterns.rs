@@ -81,7 +81,7 @@ impl Engine {
         let rules = rules.enumerate().map(|(number, (tenant, text))| {
             let pattern = check::pattern::pattern(&text, &Origin::default(), None, &scope);
             let pattern = Arc::new(pattern.unwrap_or_else(|problems| panic!("{text}: {}", problems[0])));
-            PatternRule { rule: RuleId::new(number), tenant: tenant.map(Into::into), pattern }
+            PatternRule { rule: RuleId::new(number), name: number.to_string().into(), tenant: tenant.map(Into::into), pattern }
         });
         let patterns = Patterns::new(schema.clone(), rules.collect(), 0, Limits::default());
         let context = Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 };

@@ -97,7 +97,7 @@ impl Stage {
             .map(|(rule, pattern)| {
                 let tenant = artifact.rule(*rule).tenant;
                 let tenant = (tenant != NONE).then(|| artifact.manifest().tenants[tenant as usize].as_str().into());
-                PatternRule { rule: *rule, tenant, pattern: Arc::clone(pattern) }
+                PatternRule { rule: *rule, name: artifact.rule_name(*rule).into(), tenant, pattern: Arc::clone(pattern) }
             })
             .collect();
         if rules.is_empty() {

@@ -15,13 +15,14 @@ use crate::event::batch::value_at;
 use crate::event::{EventBatch, Schema, Type, Value};
 use crate::expr::scalar;
 use crate::flow::Hits;
-use crate::id::{FieldId, RuleId};
+use crate::id::FieldId;
 use crate::pattern::{OrderKey, Pattern, Step};
 use arrow::array::ArrayRef;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 /// What patterns have in common that share their rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct Kind {
     pub partition_by: Vec<FieldId>,
     order_by: Vec<(FieldId, bool, bool)>,
     /// Whether every row is held for a while, or counted, whatever it is: they look back, or ask for the first row of all.
-    remembers: bool,
+    pub remembers: bool,
 }
 
 impl Kind {
@@ -47,7 +48,7 @@ impl Kind {
 /// A pattern of a group.
 #[derive(Debug)]
 pub struct Member {
-    pub rule: RuleId,
+    pub rule: PatternRule,
     pub machine: Machine,
     pub troubles: Troubles,
 }
@@ -113,20 +114,21 @@ const CHUNK: usize = 64;
 /// What a group knows of the rows so far.
 #[derive(Clone, Debug)]
 pub struct State {
-    store: Store,
+    pub store: Store,
     /// For each partition where searches run out of time, one timer that is not later than the first of them. Those that are not the partition's own mean nothing.
     timers: Timers,
     /// Rows that others may still come before, in order.
-    waiting: VecDeque<Waiting>,
+    pub waiting: VecDeque<Waiting>,
 }
 
+/// A row that others may still come before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Waiting {
+pub struct Waiting {
     /// What rows are ordered by, but for the time where that is all.
     order: Box<[Value]>,
     key: Box<[u8]>,
     tenant: u32,
-    row: Row,
+    pub row: Row,
 }
 
 impl Group {
@@ -155,7 +157,8 @@ impl Group {
             beginning: Vec::new(),
             keys: Keys::default(),
         };
-        for (number, PatternRule { rule, tenant, pattern }) in (0..).zip(rules) {
+        for (number, rule) in (0..).zip(rules) {
+            let (tenant, pattern) = (rule.tenant.clone(), Arc::clone(&rule.pattern));
             let machine = Machine::new(pattern, schema, &group.places, tenant.as_ref(), conditions);
             group.looks_back = group.looks_back.max(machine.looks_back);
             let tenant = tenant.map(|tenant| tenants.number(&tenant));
@@ -195,6 +198,28 @@ impl Group {
     #[must_use]
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    pub fn set_troubles(&mut self, member: usize, troubles: Troubles) {
+        self.members[member].troubles = troubles;
+    }
+
+    /// Goes on with what another knew. `tenant_bytes` as in [`Shared`].
+    pub fn resume(&mut self, store: Store, waiting: VecDeque<Waiting>, tenant_bytes: &mut Vec<usize>) {
+        (self.state.store, self.state.waiting) = (store, waiting);
+        let State { store, timers, .. } = &mut self.state;
+        for slot in store.all() {
+            let bytes = store.bytes_of(slot);
+            *bytes_of_tenant(tenant_bytes, store.key(slot)) += bytes;
+            let partition = store.take(slot);
+            let ends =
+                partition.progress.iter().filter_map(|one| one.ends_at(&self.members[one.pattern as usize].machine, &partition.rows));
+            if let Some(time) = ends.min().filter(|_| self.streams) {
+                timers.push(time, slot);
+                store.set_timer(slot, time);
+            }
+            store.put(slot, partition);
+        }
     }
 
     /// Rows that are held, those that wait included.
@@ -401,7 +426,7 @@ impl Group {
             if chosen(progress, progress.ends_at(&member.machine, rows)) {
                 progress.run(&member.machine, rows, moment, work);
                 member.troubles.add(std::mem::take(&mut work.troubles));
-                let rule = member.rule;
+                let rule = member.rule.rule;
                 shared.found.extend(work.found.drain(..).map(|finding| (shared.arrival, Found { rule, finding })));
             }
         }
@@ -424,11 +449,7 @@ impl Group {
         };
         // Whoever holds the oldest row gives way.
         while partition.bytes() > shared.limits.key_bytes && give_up(&mut partition, false, |troubles| &mut troubles.over_key) {}
-        let place = tenant_of(store.key(slot)).wrapping_add(1) as usize;
-        if shared.tenant_bytes.len() <= place {
-            shared.tenant_bytes.resize(place + 1, 0);
-        }
-        let of_tenant = &mut shared.tenant_bytes[place];
+        let of_tenant = bytes_of_tenant(shared.tenant_bytes, store.key(slot));
         *of_tenant -= before;
         let bytes = partition.bytes();
         if *of_tenant + bytes > shared.limits.tenant_bytes && bytes > before {
@@ -487,9 +508,14 @@ impl Keys {
     }
 }
 
-/// The tenant that a key begins with.
-fn tenant_of(key: &[u8]) -> u32 {
-    key.first_chunk().map_or(NO_TENANT, |tenant| u32::from_le_bytes(*tenant))
+/// The bytes of the tenant that a key begins with.
+fn bytes_of_tenant<'b>(tenant_bytes: &'b mut Vec<usize>, key: &[u8]) -> &'b mut usize {
+    let tenant = key.first_chunk().map_or(NO_TENANT, |tenant| u32::from_le_bytes(*tenant));
+    let place = tenant.wrapping_add(1) as usize;
+    if tenant_bytes.len() <= place {
+        tenant_bytes.resize(place + 1, 0);
+    }
+    &mut tenant_bytes[place]
 }
 
 /// Ticks of an instant.

@@ -7,12 +7,14 @@
 //! * [`patterns`]: all patterns of an artifact. [`conditions`]: what they ask of a row alone, which the matcher of rules answers for whole batches.
 //! * [`group`]: patterns over the same partitions, which share their rows. A row that begins no match, and is waited for by none, is not held.
 //! * [`store`]: the partitions, packed while nobody looks at them. [`timers`]: when somebody must, though no row came.
+//! * [`capture`]: the state at one moment, as parts of a snapshot, and back.
 //! * [`progress`]: where in the rows of a partition one pattern is. [`automaton`]: one search for a match that begins at a given row; pure stepping.
 //! * [`finding`]: what is told of a match.
 //! * [`evaluate`]: expressions that look at several rows of a match. [`aggregate`]: sums and the like.
 
 pub mod aggregate;
 pub mod automaton;
+pub mod capture;
 pub mod conditions;
 pub mod evaluate;
 pub mod finding;
@@ -95,6 +97,12 @@ impl Rows {
         if self.rows.is_empty() && self.rows.capacity() > 64 {
             self.rows = VecDeque::new();
         }
+    }
+
+    /// Changes all rows.
+    pub fn change(&mut self, change: impl FnMut(&mut Row)) {
+        self.rows.iter_mut().for_each(change);
+        self.recount();
     }
 
     /// Counts the bytes again, which are not written out.

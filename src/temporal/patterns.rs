@@ -24,6 +24,8 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub struct PatternRule {
     pub rule: RuleId,
+    /// Its name, by which state outlives other rules.
+    pub name: Arc<str>,
     /// The tenant whose rows it sees; `None`: those of every tenant, each tenant's by themselves.
     pub tenant: Option<Arc<str>>,
     pub pattern: Arc<Pattern>,
@@ -59,26 +61,31 @@ impl Default for Limits {
 /// All patterns, with their state.
 #[derive(Debug)]
 pub struct Patterns {
-    schema: Schema,
-    groups: Vec<Group>,
-    conditions: Conditions,
-    tenants: Tenants,
+    pub(super) schema: Schema,
+    pub(super) groups: Vec<Group>,
+    pub(super) conditions: Conditions,
+    pub(super) tenants: Tenants,
     needed: Vec<FieldId>,
     limits: Limits,
     /// In ticks of the schema's time.
     lateness: i64,
     /// The highest time seen less the lateness: no later row is before it.
-    watermark: Option<i64>,
-    tenant_bytes: Vec<usize>,
-    late: u64,
-    untimed: u64,
+    pub(super) watermark: Option<i64>,
+    pub(super) tenant_bytes: Vec<usize>,
+    pub(super) late: u64,
+    pub(super) untimed: u64,
 }
 
 impl Patterns {
     /// `lateness`: nanoseconds that rows may be late.
     #[must_use]
     pub fn new(schema: Schema, rules: Vec<PatternRule>, lateness: i64, limits: Limits) -> Self {
-        let (mut tenants, mut conditions) = (Tenants::default(), Conditions::default());
+        Self::with_tenants(schema, rules, lateness, limits, Tenants::default())
+    }
+
+    /// The same with tenants that have their numbers already.
+    pub(super) fn with_tenants(schema: Schema, rules: Vec<PatternRule>, lateness: i64, limits: Limits, mut tenants: Tenants) -> Self {
+        let mut conditions = Conditions::default();
         let mut places: HashMap<Kind, usize> = HashMap::new();
         let mut kinds: Vec<(Kind, Vec<PatternRule>)> = Vec::new();
         for rule in rules {
@@ -177,7 +184,7 @@ impl Patterns {
     /// The rules for which something did not go as they say.
     pub fn troubles(&self) -> impl Iterator<Item = (RuleId, Troubles)> {
         let members = self.groups.iter().flat_map(Group::members);
-        members.filter(|member| member.troubles != Troubles::default()).map(|member| (member.rule, member.troubles))
+        members.filter(|member| member.troubles != Troubles::default()).map(|member| (member.rule.rule, member.troubles))
     }
 
     /// Rows that are held, by all patterns.

@@ -12,12 +12,12 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Bytes of a page of packed partitions.
-const PAGE: usize = 1 << 15;
+pub const PAGE: usize = 1 << 15;
 
 /// Sizes of packed partitions, ascending: half as large again and again.
 const SIZES: [usize; 14] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096];
 
-/// Slots that are free, and partitions that are not packed, in place of a size.
+/// Slots and runs that are free, and partitions that are not packed, in place of a size.
 const FREE: u32 = u32::MAX;
 const LARGE: u32 = u32::MAX - 1;
 
@@ -47,19 +47,44 @@ struct Slot {
     timer: i64,
 }
 
-/// Runs of bytes of one size.
+/// Runs of bytes of one size. Each begins with its slot, or [`FREE`].
 #[derive(Clone, Debug, Default)]
 struct Runs {
-    pages: Vec<Arc<Vec<u8>>>,
+    pages: Vec<Page>,
     len: u32,
     free: Vec<u32>,
 }
 
+#[derive(Clone, Debug)]
+struct Page {
+    bytes: Arc<Vec<u8>>,
+    /// Whether it was written to since the last copy was made.
+    changed: bool,
+}
+
+impl Page {
+    fn write(&mut self) -> &mut Vec<u8> {
+        self.changed = true;
+        Arc::make_mut(&mut self.bytes)
+    }
+}
+
 /// A partition that is not packed.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Large {
-    key: Vec<u8>,
-    partition: Partition,
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Large {
+    pub key: Vec<u8>,
+    pub partition: Partition,
+}
+
+/// The partitions as they are at one moment.
+#[derive(Debug)]
+pub struct Captured {
+    /// For each size of runs, its pages, each with whether it has changed since the last copy.
+    pub runs: Vec<(usize, Vec<(Arc<Vec<u8>>, bool)>)>,
+    pub large: Vec<(u32, Large)>,
+    /// Slots that there are, and those that are free, in the order in which they are used again.
+    pub slots: u32,
+    pub free: Vec<u32>,
 }
 
 /// Partitions by key. Each has a slot, a number that stays its own as long as it is there.
@@ -158,6 +183,12 @@ impl Store {
             self.slots.len() as u32 - 1
         });
         self.write(slot, key, &Partition::default());
+        self.index(slot, hash);
+        slot
+    }
+
+    /// Has a new partition found by its key.
+    fn index(&mut self, slot: u32, hash: u64) {
         self.living += 1;
         if self.living * 2 > self.table.len() {
             let slots = self.all();
@@ -166,7 +197,6 @@ impl Store {
         } else {
             self.enter(slot, hash);
         }
-        slot
     }
 
     fn enter(&mut self, slot: u32, hash: u64) {
@@ -196,9 +226,7 @@ impl Store {
         if size == LARGE {
             return self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
         }
-        let mut partition = self.unpacked(size, place);
-        partition.rows.recount();
-        partition
+        self.unpacked(size, place)
     }
 
     /// Puts a partition back; returns the bytes that it takes then.
@@ -221,6 +249,7 @@ impl Store {
     fn write(&mut self, slot: u32, key: &[u8], partition: &Partition) -> usize {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
+        bytes.extend(slot.to_le_bytes());
         bytes.extend((key.len() as u32).to_le_bytes());
         bytes.extend(key);
         bytes.push(u8::from(partition.progress.iter().any(Progress::searches)));
@@ -237,7 +266,7 @@ impl Store {
                 }
                 let place = self.slots[slot as usize].place;
                 let (page, at) = Runs::address(SIZES[size], place);
-                Arc::make_mut(&mut self.runs[size].pages[page])[at..][..bytes.len()].copy_from_slice(&bytes);
+                self.runs[size].pages[page].write()[at..][..bytes.len()].copy_from_slice(&bytes);
                 SIZES[size]
             }
             // A key that is long by itself.
@@ -281,14 +310,17 @@ impl Store {
     fn release(&mut self, slot: u32) {
         let Slot { size, place, .. } = self.slots[slot as usize];
         if size < LARGE {
-            self.runs[size as usize].free.push(place);
+            let runs = &mut self.runs[size as usize];
+            let (page, at) = Runs::address(SIZES[size as usize], place);
+            runs.pages[page].write()[at..][..4].copy_from_slice(&FREE.to_le_bytes());
+            runs.free.push(place);
         }
     }
 
     fn run(&self, size: u32, place: u32) -> &[u8] {
         let length = SIZES[size as usize];
         let (page, at) = Runs::address(length, place);
-        &self.runs[size as usize].pages[page][at..][..length]
+        &self.runs[size as usize].pages[page].bytes[at..][..length]
     }
 
     /// The key of a partition.
@@ -336,7 +368,7 @@ impl Store {
     }
 
     fn unpacked(&self, size: u32, place: u32) -> Partition {
-        postcard::from_bytes(&split(self.run(size, place)).1[1..]).expect("what was packed is unpacked")
+        unpack(self.run(size, place)).expect("what was packed is unpacked")
     }
 
     /// Bytes that all partitions take, with their room and the table of keys.
@@ -350,9 +382,77 @@ impl Store {
 
 /// A packed partition: its key, and the rest: whether a pattern searches in it, and all that is known.
 fn split(run: &[u8]) -> (&[u8], &[u8]) {
-    let (length, rest) = run.split_at(4);
-    let length = u32::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
+    let length = run[4..].first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    let rest = &run[8..];
     rest.split_at(length.min(rest.len()))
+}
+
+fn unpack(run: &[u8]) -> Option<Partition> {
+    let mut partition: Partition = postcard::from_bytes(split(run).1.get(1..)?).ok()?;
+    partition.rows.recount();
+    Some(partition)
+}
+
+/// The partitions in a page of runs of `size` bytes: slot, key, and what is known.
+///
+/// # Errors
+/// What is no such page.
+pub fn read_page(size: usize, page: &[u8]) -> Result<Vec<(u32, Vec<u8>, Partition)>, String> {
+    let mut found = Vec::new();
+    if size < 16 || page.len() > PAGE {
+        return Err("a page of partitions has another size".to_owned());
+    }
+    for run in page.chunks_exact(size) {
+        let slot = run.first_chunk().map_or(FREE, |slot| u32::from_le_bytes(*slot));
+        if slot != FREE {
+            let partition = unpack(run).ok_or("a partition cannot be read")?;
+            found.push((slot, split(run).0.to_vec(), partition));
+        }
+    }
+    Ok(found)
+}
+
+impl Store {
+    /// The partitions as they are now. What it shares with the store is copied when it changes.
+    pub fn capture(&mut self) -> Captured {
+        let mut large: Vec<(u32, Large)> = self.large.iter().map(|(slot, large)| (*slot, (**large).clone())).collect();
+        large.sort_by_key(|(slot, _)| *slot);
+        let page = |page: &mut Page| (Arc::clone(&page.bytes), std::mem::take(&mut page.changed));
+        let runs = SIZES.iter().zip(&mut self.runs).map(|(size, runs)| (*size, runs.pages.iter_mut().map(page).collect())).collect();
+        Captured { runs, large, slots: self.slots.len() as u32, free: self.free.clone() }
+    }
+
+    /// Partitions of a copy in their slots; those that it had and that are not among them are free.
+    ///
+    /// # Errors
+    /// Partitions that cannot be of one copy.
+    pub fn restored(slots: u32, free: Vec<u32>, partitions: Vec<(u32, Vec<u8>, Partition)>) -> Result<Self, String> {
+        const WRONG: &str = "the slots of partitions do not agree";
+        let mut store = Self::default();
+        // Every slot is named by a partition or is free, so their number is that of what is there.
+        if slots as usize > partitions.len() + free.len() {
+            return Err(WRONG.to_owned());
+        }
+        store.slots = vec![Slot { size: FREE, place: 0, timer: NEVER }; slots as usize];
+        let mut known = vec![false; slots as usize];
+        for slot in partitions.iter().map(|(slot, ..)| slot).chain(&free) {
+            if known.get(*slot as usize) != Some(&false) {
+                return Err(WRONG.to_owned());
+            }
+            known[*slot as usize] = true;
+        }
+        for (slot, key, partition) in partitions {
+            let hash = Self::hash(&key);
+            if store.find(&key, hash).is_some() {
+                return Err("a key has two partitions".to_owned());
+            }
+            store.write(slot, &key, &Partition::default());
+            store.put(slot, partition);
+            store.index(slot, hash);
+        }
+        store.free = free;
+        Ok(store)
+    }
 }
 
 impl Runs {
@@ -366,7 +466,7 @@ impl Runs {
             return place;
         }
         if Self::address(length, self.len).0 == self.pages.len() {
-            self.pages.push(Arc::new(vec![0; PAGE]));
+            self.pages.push(Page { bytes: Arc::new(vec![0xff; PAGE]), changed: true });
         }
         self.len += 1;
         self.len - 1

@@ -1,7 +1,8 @@
 //! Random patterns over random rows: the automaton against a matcher that tries every way in the order of preference, by the definition of the standard.
 
+use super::capture::{Captured, Restored, SavedPatterns};
 use super::finding::Finding;
-use super::patterns::{Limits, PatternRule, Patterns};
+use super::patterns::{Found, Limits, PatternRule, Patterns};
 use super::progress::Troubles;
 use crate::event::batch::canonical_type;
 use crate::event::{EventBatch, Field, Schema, TimeUnit, Type};
@@ -11,6 +12,7 @@ use crate::rule::check::{Scope, pattern::pattern};
 use crate::rule::lists::Lists;
 use crate::rule::{Limits as RuleLimits, Origin};
 use arrow::array::{Array, ArrayRef, Int64Array, TimestampSecondArray};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// SplitMix64.
@@ -296,12 +298,7 @@ fn batch(rows: &[Plain], first: usize) -> EventBatch {
 
 /// What patterns find together when the rows come in pieces of `piece`: of each its own.
 fn found(patterns: &[&Pattern], rows: &[Plain], piece: usize, limits: Limits) -> (Vec<Vec<Finding>>, Patterns) {
-    let rule = |(number, pattern): (usize, &&Pattern)| PatternRule {
-        rule: RuleId::new(number),
-        tenant: None,
-        pattern: Arc::new((*pattern).clone()),
-    };
-    let mut running = Patterns::new(schema(), patterns.iter().enumerate().map(rule).collect(), 0, limits);
+    let mut running = Patterns::new(schema(), rules(patterns), 0, limits);
     let (mut all, mut late) = (Vec::new(), Vec::new());
     for (nth, rows) in rows.chunks(piece).enumerate() {
         let batch = batch(rows, nth * piece);
@@ -405,6 +402,142 @@ fn patterns_do_not_see_each_other() {
     }
 }
 
+/// The state of patterns as bytes: what a snapshot holds.
+fn saved(patterns: &mut Patterns) -> (SavedPatterns, HashMap<(String, usize), Vec<u8>>) {
+    let Captured { head, chunks } = patterns.capture();
+    let head = serde_json::from_str(&serde_json::to_string(&head).unwrap()).unwrap();
+    (head, chunks.into_iter().map(|chunk| ((chunk.part.clone(), chunk.number), chunk.encode())).collect())
+}
+
+/// Patterns `rules` that go on from what was saved, spoilt by `fault`.
+fn resumed(
+    rules: Vec<PatternRule>,
+    head: &SavedPatterns,
+    chunks: &HashMap<(String, usize), Vec<u8>>,
+    fault: impl Fn(&str, &mut Vec<u8>),
+) -> Result<Restored, String> {
+    Patterns::restored(schema(), rules, 0, Limits::default(), head, &mut |part, number| {
+        let mut bytes = chunks.get(&(part.to_owned(), number)).cloned().ok_or("a chunk is missing")?;
+        fault(part, &mut bytes);
+        Ok(bytes)
+    })
+}
+
+/// The findings of `rules` where the state is saved and restored after `cut` rows; those before and after.
+fn cut(rules: &[PatternRule], rows: &[Plain], cut: usize, piece: usize, fault: impl Fn(&str, &mut Vec<u8>)) -> Result<Vec<Found>, String> {
+    let mut running = Patterns::new(schema(), rules.to_vec(), 0, Limits::default());
+    let mut found = Vec::new();
+    let mut take = |running: &mut Patterns, rows: &[Plain], first: usize| {
+        for (nth, rows) in rows.chunks(piece).enumerate() {
+            let batch = batch(rows, first + nth * piece);
+            let holds = running.conditions().judge(&schema(), &batch);
+            running.take(&batch, &holds, &[], &mut found, &mut Vec::new());
+        }
+    };
+    take(&mut running, &rows[..cut], 0);
+    let (head, chunks) = saved(&mut running);
+    let Restored { patterns: mut running, kept, dropped } = resumed(rules.to_vec(), &head, &chunks, fault)?;
+    assert_eq!((kept.len(), dropped.len()), (rules.len(), 0));
+    take(&mut running, &rows[cut..], cut);
+    running.finish(&mut found);
+    Ok(found)
+}
+
+/// Patterns as rules.
+fn rules(patterns: &[&Pattern]) -> Vec<PatternRule> {
+    let rule = |(number, pattern): (usize, &&Pattern)| PatternRule {
+        rule: RuleId::new(number),
+        name: number.to_string().into(),
+        tenant: None,
+        pattern: Arc::new((*pattern).clone()),
+    };
+    patterns.iter().enumerate().map(rule).collect()
+}
+
+#[test]
+fn a_cut_changes_nothing() {
+    let cases: Vec<Case> = cases(600).collect();
+    for (nth, some) in cases.chunks(3).enumerate() {
+        let patterns: Vec<&Pattern> = some.iter().map(|case| &case.pattern).collect();
+        let (rules, rows) = (rules(&patterns), &some[0].rows);
+        let whole = cut(&rules, rows, 0, rows.len(), |_, _| {}).unwrap();
+        for at in 0..=rows.len() {
+            let piece = [1, 2, 7, rows.len()][(nth + at) % 4];
+            let found = cut(&rules, rows, at, piece, |_, _| {}).unwrap();
+            assert_eq!(found, whole, "cut after {at} of {rows:?}: {}, {}", some[0].text, some[some.len() - 1].text);
+        }
+    }
+}
+
+#[test]
+fn a_fault_in_what_was_saved_is_noticed() {
+    let cases: Vec<Case> = cases(200).collect();
+    let differs = |fault: &dyn Fn(&str, &mut Vec<u8>)| {
+        cases.iter().any(|case| {
+            let rules = rules(&[&case.pattern]);
+            let whole = cut(&rules, &case.rows, 0, 1, |_, _| {}).unwrap();
+            cut(&rules, &case.rows, case.rows.len() / 2, 1, fault).is_ok_and(|found| found != whole)
+        })
+    };
+    assert!(!differs(&|_, _| {}));
+    // All pages empty: the slots do not agree, or what was searched for is lost.
+    assert!(
+        !differs(&|part, bytes| if !part.ends_with("rest") {
+            bytes.fill(0xff)
+        }),
+        "lost partitions are told"
+    );
+    // The first row that is held has another number: behind slot, key and whether somebody searches come the number of the first row and how many there are.
+    assert!(differs(&|part, bytes| if !part.ends_with("rest") {
+        bytes[15] ^= 1
+    }));
+    for length in [0, 1, 40] {
+        assert!(!differs(&|_, bytes| bytes.truncate(length)), "pieces of chunks are told");
+    }
+}
+
+#[test]
+fn state_outlives_other_rules() {
+    let greedy = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A{3}) DEFINE A AS v > 1");
+    let other = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A B) DEFINE A AS v > 0, B AS v > 2");
+    let changed = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A{2}) DEFINE A AS v > 1");
+    let rows: Vec<Plain> = (0..40).map(|time| (time, Some(time % 5))).collect();
+    let named = |names: &[(&str, &Pattern)]| -> Vec<PatternRule> {
+        let mut rules = rules(&names.iter().map(|(_, pattern)| *pattern).collect::<Vec<_>>());
+        rules.iter_mut().zip(names).for_each(|(rule, (name, _))| rule.name = (*name).into());
+        rules
+    };
+    let before = named(&[("other", &other), ("greedy", &greedy)]);
+    let mut running = Patterns::new(schema(), before, 0, Limits::default());
+    let first = batch(&rows[..23], 0);
+    let holds = running.conditions().judge(&schema(), &first);
+    running.take(&first, &holds, &[], &mut Vec::new(), &mut Vec::new());
+    let (head, chunks) = saved(&mut running);
+    let rest = |rules: Vec<PatternRule>| {
+        let Restored { mut patterns, kept, dropped } = resumed(rules, &head, &chunks, |_, _| {}).unwrap();
+        let (second, mut found) = (batch(&rows[23..], 23), Vec::new());
+        let holds = patterns.conditions().judge(&schema(), &second);
+        patterns.take(&second, &holds, &[], &mut found, &mut Vec::new());
+        patterns.finish(&mut found);
+        (kept, dropped, found)
+    };
+    let of = |found: &[Found], rule: usize| -> Vec<Finding> {
+        found.iter().filter(|found| found.rule == RuleId::new(rule)).map(|found| found.finding.clone()).collect()
+    };
+    let (_, _, same) = rest(named(&[("other", &other), ("greedy", &greedy)]));
+    // In another place, among others: what it finds is the same.
+    let (kept, dropped, moved) = rest(named(&[("new", &changed), ("greedy", &greedy)]));
+    assert_eq!((kept.as_slice(), dropped.as_slice()), (&["greedy".into()][..], &["other".to_owned()][..]));
+    assert_eq!(of(&moved, 1), of(&same, 1));
+    assert!(!of(&same, 1).is_empty());
+    // One that has changed begins anew.
+    let (kept, dropped, anew) = rest(named(&[("greedy", &changed)]));
+    assert_eq!((kept.len(), dropped.len()), (0, 2));
+    let alone = found(&[&changed], &rows[23..], 100, Limits::default()).0.remove(0);
+    let rows_of = |findings: Vec<Finding>, first: u64| findings.iter().map(|finding| finding.row - first).collect::<Vec<_>>();
+    assert_eq!(rows_of(of(&anew, 0), 23), rows_of(alone, 0));
+}
+
 #[test]
 fn nested_repetitions_do_not_explode() {
     let pattern = typed("ORDER BY t PATTERN (((A+)+)+ B) DEFINE A AS v = 1, B AS v = 2");
@@ -422,8 +555,12 @@ fn what_begins_no_match_is_not_held() {
     assert_eq!((running.held(), running.partitions()), (0, 0));
     // Keys that begin a match and do not return are let go once it is too late for it.
     let rows: Vec<Plain> = (0..1000).map(|time| (time, Some(time + 101))).collect();
-    let mut running =
-        Patterns::new(schema(), vec![PatternRule { rule: RuleId::new(0), tenant: None, pattern: Arc::new(pattern) }], 0, Limits::default());
+    let mut running = Patterns::new(
+        schema(),
+        vec![PatternRule { rule: RuleId::new(0), name: "a".into(), tenant: None, pattern: Arc::new(pattern) }],
+        0,
+        Limits::default(),
+    );
     for (nth, rows) in rows.chunks(10).enumerate() {
         let batch = batch(rows, nth * 10);
         let holds = running.conditions().judge(&schema(), &batch);
