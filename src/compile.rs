@@ -15,7 +15,7 @@ use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
 use crate::rule::template::parse_value;
 use crate::rule::window::{Columns as WindowColumns, may_state_window};
-use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, Severity, Status, check, print};
+use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, SEQUENCE, Severity, Status, check, print};
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
 use crate::tables::builder::{BatchNumbers, BuiltTables, TableBuilder, TermBatch};
 use crate::tables::layout::NONE;
@@ -313,13 +313,16 @@ fn check_rule_over(rule: &Rule, context: &Context, windows: &WindowColumns) -> C
             .diagnostics
             .push(about(rule, Severity::Error, "no-tenant-field", message).with_hint("name the field in the schema: `tenant: FIELD`"));
     }
-    if rule.clause == Clause::MatchRecognize {
+    if rule.clause != Clause::When {
         let scope = check::Scope { schema: windows.named_schema(), windows: &[], ..scope };
-        match check::pattern::pattern(&rule.when, &rule.origin, Some(&rule.id), &scope) {
+        match check::pattern::pattern(&rule.when, rule.clause, &rule.origin, Some(&rule.id), &scope) {
             Ok(pattern) => {
                 if pattern.is_unbounded(scope.schema) {
-                    let message = "a match may wait for ever: the pattern repeats without bounds, and has no WITHIN";
-                    let hint = "add WITHIN INTERVAL … after PATTERN; over a stream its state grows without bounds";
+                    let (message, place) = match rule.clause {
+                        Clause::Sequence => ("a match may wait for ever: the sequence has no WITHIN", "before the steps"),
+                        _ => ("a match may wait for ever: the pattern repeats without bounds, and has no WITHIN", "after PATTERN"),
+                    };
+                    let hint = format!("add WITHIN INTERVAL … {place}; over a stream its state grows without bounds");
                     checked.diagnostics.push(about(rule, Severity::Warning, "unbounded-pattern", message).with_hint(hint));
                 }
                 checked.pattern = Some(pattern);
@@ -371,7 +374,10 @@ fn lower_rule(
         pattern,
     };
     if lowered.pattern.is_some() {
-        // Its text is canonical as it is.
+        // Its text is canonical as it is, and says what it is.
+        if lowered.rule.clause == Clause::Sequence {
+            text.push_str(SEQUENCE);
+        }
         text.push_str(&lowered.rule.when);
     }
     let Some(expr) = expr else { return lowered };

@@ -65,7 +65,12 @@ pub enum Clause {
     When,
     /// The body of a MATCH_RECOGNIZE, over several.
     MatchRecognize,
+    /// What follows the word SEQUENCE: events one after the other, with others between.
+    Sequence,
 }
+
+/// What canonical texts of sequences begin with, and nothing else does.
+pub const SEQUENCE: &str = "SEQUENCE ";
 
 /// A rule as its source states it: the condition still text.
 #[derive(Clone, Debug, PartialEq)]

@@ -78,8 +78,12 @@ impl Partition {
             let row = self.rows.get(search.position);
             let time = row.and_then(|row| row.time).or(watermark.filter(|_| row.is_none()));
             let late = limit.zip(time).is_some_and(|(limit, time)| time >= limit);
-            if late || ended && row.is_none() || search.is_beyond_budget() {
-                search.end();
+            if search.is_beyond_budget() {
+                search.give_up();
+                return;
+            }
+            if late || ended && row.is_none() {
+                search.end(machine);
                 return;
             }
             if !ended && search.position + machine.looks_ahead >= self.rows.end() {

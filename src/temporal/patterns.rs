@@ -137,10 +137,9 @@ impl Patterns {
             self.arrivals += 1;
             let tenant = self.schema.tenant.map_or(Value::Null, |field| values[field.index()].clone());
             for pattern in &mut self.patterns {
-                if pattern.streams && (is_late || time.is_none()) || !pattern.sees(&tenant) {
-                    continue;
+                if pattern.sees(&tenant) && !(pattern.streams && (is_late || time.is_none())) {
+                    pattern.wait(&values, &tenant, batch.row_number(at));
                 }
-                pattern.wait(&values, &tenant, batch.row_number(at));
                 if pattern.streams
                     && let Some(watermark) = self.watermark
                 {
@@ -199,25 +198,29 @@ impl Running {
         waiting.insert(place, Waiting { order, partition, row });
     }
 
-    /// Hands rows before the watermark to their partitions; without one, all.
+    /// Hands rows before the watermark to their partitions, and ends the searches whose time has passed by then; without one, all rows.
     fn release(&mut self, watermark: Option<i128>, found: &mut Vec<Found>, troubles: &mut Troubles) {
         while let Some(first) = self.waiting.front() {
             let time = first.row.time;
             if watermark.is_some_and(|watermark| time.is_none_or(|time| time >= watermark)) {
-                return;
+                break;
             }
-            if self.streams {
-                while let Some(&(deadline, partition)) = self.deadlines.first()
-                    && time.is_some_and(|time| deadline <= time)
-                {
-                    self.deadlines.pop_first();
-                    self.partitions[partition].deadline = None;
-                    self.run(partition, false, time, found, troubles);
-                }
-            }
+            self.expire(time, found, troubles);
             let Some(Waiting { partition, row, .. }) = self.waiting.pop_front() else { return };
             self.partitions[partition].state.push(row);
             self.run(partition, false, if self.streams { time } else { None }, found, troubles);
+        }
+        self.expire(watermark, found, troubles);
+    }
+
+    /// Ends the searches that no row from `time` on can be part of.
+    fn expire(&mut self, time: Option<i128>, found: &mut Vec<Found>, troubles: &mut Troubles) {
+        while let Some(&(deadline, partition)) = self.deadlines.first()
+            && time.is_some_and(|time| deadline <= time)
+        {
+            self.deadlines.pop_first();
+            self.partitions[partition].deadline = None;
+            self.run(partition, false, time, found, troubles);
         }
     }
 
@@ -227,7 +230,9 @@ impl Running {
         keyed.state.run(&self.machine, ended, watermark, &mut findings, troubles);
         let partition = &keyed.values;
         found.extend(findings.into_iter().map(|finding| Found { rule: self.rule, partition: Arc::clone(partition), finding }));
-        let deadline = keyed.state.deadline(&self.machine);
+        // One that has passed is of a search that waits for rows to look ahead at, whenever they come.
+        let passed = |deadline: &i128| watermark.is_some_and(|watermark| *deadline <= watermark);
+        let deadline = keyed.state.deadline(&self.machine).filter(|deadline| !passed(deadline));
         if self.streams && deadline != keyed.deadline {
             if let Some(old) = keyed.deadline {
                 self.deadlines.remove(&(old, at));

@@ -9,7 +9,7 @@ use crate::id::FieldId;
 use crate::pattern::Step;
 use crate::rule::check::{Scope, pattern::pattern};
 use crate::rule::lists::Lists;
-use crate::rule::{Limits, Origin};
+use crate::rule::{Clause, Diagnostic, Limits, Origin};
 use std::sync::Arc;
 
 /// SplitMix64.
@@ -234,6 +234,8 @@ struct Case {
     machine: Machine,
     rows: Vec<Row>,
     expected: Vec<Match>,
+    /// Whether its first skip was refused.
+    refused: bool,
 }
 
 fn case(seed: u64) -> Option<Case> {
@@ -264,12 +266,21 @@ fn case(seed: u64) -> Option<Case> {
         return None;
     }
     let within_text = within.map_or(String::new(), |within| format!(" WITHIN INTERVAL '{within}' SECOND"));
-    let text = format!(
-        "ORDER BY t MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
-        defines.join(", ")
-    );
+    let text = |skip| {
+        format!(
+            "ORDER BY t MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
+            defines.join(", ")
+        )
+    };
     let expected = expected(&term, conditions, &rows, within, skip)?;
-    let machine = machine(&text)?;
+    let (text, machine, refused) = match machine(&text(skip)) {
+        Ok(machine) => (text(skip), machine, false),
+        // A skip that is refused would be to the next row, whatever the match.
+        Err(diagnostics) => {
+            assert_eq!(diagnostics[0].code, "skip-to-first-row", "{}: {}", text(skip), diagnostics[0]);
+            (text("TO NEXT ROW"), machine(&text("TO NEXT ROW")).expect("a pattern"), true)
+        }
+    };
     let places: Vec<FieldId> = machine.places.needed().to_vec();
     let rows = rows.iter().zip(0..).map(|((time, value), number)| {
         let value_of = |field: &FieldId| match field.0 {
@@ -278,18 +289,15 @@ fn case(seed: u64) -> Option<Case> {
         };
         Row { number, time: Some(i128::from(*time) * 1_000_000_000), values: places.iter().map(value_of).collect() }
     });
-    Some(Case { text, machine, rows: rows.collect(), expected })
+    Some(Case { text, machine, rows: rows.collect(), expected, refused })
 }
 
-fn machine(text: &str) -> Option<Machine> {
+fn machine(text: &str) -> Result<Machine, Vec<Diagnostic>> {
     let fields = vec![Field { name: "t".to_owned(), ty: Type::Timestamp(TimeUnit::Second) }, Field { name: "v".to_owned(), ty: Type::Int }];
     let schema = Schema::new(fields).unwrap();
     let (lists, limits) = (Lists::default(), Limits::default());
     let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
-    match pattern(text, &Origin::default(), None, &scope) {
-        Ok(pattern) => Some(Machine::new(Arc::new(pattern))),
-        Err(diagnostics) => panic!("{text}: {}", diagnostics[0]),
-    }
+    pattern(text, Clause::MatchRecognize, &Origin::default(), None, &scope).map(|pattern| Machine::new(Arc::new(pattern)))
 }
 
 /// What the automaton finds when the rows come in pieces of `piece`.
@@ -333,7 +341,7 @@ fn cases(count: usize) -> impl Iterator<Item = Case> {
 
 #[test]
 fn the_automaton_finds_what_the_definition_says() {
-    let (mut matches, mut rows) = (0, 0);
+    let (mut matches, mut rows, mut refused) = (0, 0, 0);
     for case in cases(4000) {
         let expected = rows_of(&case.expected);
         for piece in [usize::MAX, 1, 2, 7] {
@@ -347,8 +355,10 @@ fn the_automaton_finds_what_the_definition_says() {
         }
         matches += case.expected.len();
         rows += expected.len();
+        refused += usize::from(case.refused && !case.expected.is_empty());
     }
     assert!(matches > 4000 && rows > 4000, "{matches} matches of {rows} rows");
+    assert!(refused > 100, "{refused} cases whose skip never moves");
 }
 
 #[test]

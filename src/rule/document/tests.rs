@@ -288,7 +288,7 @@ error[unknown-key]: unknown key `whem` in a rule
   --> pack/f.yaml:3:5 (rule a)
    |     when: b > 1
    |     ^^^^
-  hint: a condition on single rows belongs into DEFINE
+  hint: a rule has one; a condition on single rows is part of the pattern
 ",
         ),
         (
