@@ -376,10 +376,6 @@ impl<'a> Reader<'a> {
 
     /// The text of a pattern, which stands under `key`.
     fn row_pattern(&mut self, fields: &Fields<'_, 'a>, key: &str) -> Option<(Arc<str>, Origin)> {
-        if fields.get("tests").is_some() {
-            let hint = "a test is one event, and a pattern needs several";
-            self.report.error("not-supported-yet", fields.key_place("tests"), format!("tests of a `{key}` are not supported yet"), hint);
-        }
         let node = fields.get(key)?;
         let text = self.text(node, &format!("`{key}`"))?;
         Some((text.into(), self.report.origin(node)))
@@ -408,7 +404,7 @@ impl<'a> Reader<'a> {
             Clause::Sequence => self.row_pattern(&fields, "sequence"),
         };
         let tests = fields.get("tests").map_or(&[][..], |node| self.sequence(node, "`tests`"));
-        let tests = tests.iter().filter_map(|node| self.test(node)).collect();
+        let tests = tests.iter().filter_map(|node| self.test(node, clause)).collect();
         let Some(id) = id else { return };
         self.report.name_rule(found, &id);
         if let Some((when, origin)) = condition {
@@ -418,16 +414,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn test(&mut self, node: &Node<'a>) -> Option<RuleTest> {
+    fn test(&mut self, node: &Node<'a>, clause: Clause) -> Option<RuleTest> {
         let fields = self.fields(node, "a test", TEST_KEYS)?;
-        let [(_, key, event)] = fields.entries[..] else {
-            let hint = "`- match: {…}` or `- no_match: {…}`";
-            self.report.error("bad-test", node.place, "a test is one event that matches, or one that does not", hint);
+        let [(_, key, tested)] = fields.entries[..] else {
+            let (what, hint) = match clause {
+                Clause::When => ("a test is one event that matches, or one that does not", "`- match: {…}` or `- no_match: {…}`"),
+                _ => ("a test is a list of events that match, or one of some that do not", "`- match: [{…}, {…}]` or `- no_match: [{…}]`"),
+            };
+            self.report.error("bad-test", node.place, what, hint);
             return None;
         };
-        let event_fields = self.entries(event, "a test's event")?;
-        let event = event_fields.entries.iter().map(|(_, name, value)| ((*name).to_owned(), value.json())).collect();
-        Some(RuleTest { matches: key == "match", event, origin: self.report.origin(node) })
+        let nodes = match clause {
+            Clause::When => std::slice::from_ref(tested),
+            _ if matches!(tested.content, Content::Sequence(_)) => self.sequence(tested, "a test's events"),
+            _ => {
+                self.wrong_type(tested, "a test of a pattern", "a list of events", "`[{…}, {…}]`");
+                return None;
+            }
+        };
+        let mut events = Vec::with_capacity(nodes.len());
+        for event in nodes {
+            let fields = self.entries(event, "a test's event")?;
+            events.push(fields.entries.iter().map(|(_, name, value)| ((*name).to_owned(), value.json())).collect());
+        }
+        Some(RuleTest { matches: key == "match", events, origin: self.report.origin(node) })
     }
 
     fn template(&mut self, node: &Node<'a>) {

@@ -389,6 +389,41 @@ fn a_search_whose_time_has_passed_may_wait_for_the_next_row() {
 }
 
 #[test]
+fn tests_inside_patterns_must_pass() {
+    let rule = |key: &str, test: Value| {
+        json!({"match_recognize": "PARTITION BY card ORDER BY at PATTERN (a b) WITHIN INTERVAL '1' MINUTE DEFINE a AS amount = 1, b AS amount = 2",
+            "tests": [{key: test}]})
+    };
+    let refusal = |key: &str, test: Value| {
+        let (success, _, err) = Run::of(STREAM, &rule(key, test), &[]).ended(&[]);
+        assert_eq!(success, !err.contains("error["), "{err}");
+        err
+    };
+    let pair = |second| json!([event(0, "a", 1), event(second, "a", 2)]);
+    for (key, test) in [
+        ("match", pair(59)),
+        // The times count, not the places.
+        ("match", json!([event(5, "a", 2), event(3, "a", 1)])),
+        ("no_match", pair(60)),
+        ("no_match", json!([])),
+    ] {
+        assert!(!refusal(key, test).contains("error["));
+    }
+    let wrong = refusal("match", pair(60));
+    assert!(wrong.contains("error[failing-test]: the test says `match`, but the rule does not match"), "{wrong}");
+    let wrong = refusal("no_match", json!([event(0, "b", 7), event(1, "a", 1), event(2, "a", 2)]));
+    assert!(wrong.contains("the test says `no_match`") && wrong.contains("from event 2 to event 3"), "{wrong}");
+    assert!(refusal("match", event(0, "a", 1)).contains("a list of events"));
+    assert!(refusal("match", json!([{"amounts": 1}])).contains("unknown-field"));
+    assert!(refusal("match", json!([{"amount": "x"}])).contains("test-value"));
+    assert!(refusal("no_match", json!([{"amount": 1}])).contains("has no time"));
+    // Of an absence the end of the events is the end of the time.
+    let unpaid = |rows: Value| json!({"sequence": UNPAID, "tests": [{"match": rows}]});
+    assert!(Run::of(STREAM, &unpaid(json!([event(0, "a", 1)])), &[]).ended(&[]).0);
+    assert!(!Run::of(STREAM, &unpaid(json!([event(0, "a", 1), event(59, "a", 2)])), &[]).ended(&[]).0);
+}
+
+#[test]
 fn explain_shows_what_a_sequence_has_become() {
     let sequence = "BY card WITHIN INTERVAL '5' MINUTE [amount < 2]{2,} AS small THEN NOT [amount = 7] [amount > 10 * small.amount] UNTIL [card = 'x']";
     let run = Run::sequence(sequence, &[event(0, "a", 1)]);
