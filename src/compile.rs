@@ -1,7 +1,7 @@
 //! From rules to an artifact: parse, check, normal form, tables; all diagnostics of all rules.
 //!
 //! Conditions are lowered on all cores, a chunk at a time; the chunks are merged in the order of the sources, so that equal sources give equal bytes.
-//! [`trial`] runs the tests inside rules.
+//! `trial` runs the tests inside rules.
 
 mod trial;
 
