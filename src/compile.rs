@@ -17,7 +17,7 @@ use crate::rule::lint::{self, FormTerm, Outline};
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
 use crate::rule::window::{Columns as WindowColumns, may_state_window};
-use crate::rule::{Action, Diagnostic, Limits, Rule, RuleTest, SEQUENCE, Severity, Status, check, print};
+use crate::rule::{Action, Diagnostic, Limits, Origin, Rule, RuleTest, SEQUENCE, Severity, Status, check, print};
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
 use crate::tables::builder::{BatchNumbers, BuiltTables, TableBuilder, TermBatch};
 use crate::tables::layout::NONE;
@@ -71,18 +71,50 @@ pub fn recompile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compil
     compile_with(rules, WindowColumns::new(context.schema), context, None)
 }
 
-fn compile_with(
-    rules: impl Iterator<Item = Rule>,
+/// Compiles conditions that are typed already, each with the tenant whose rows it is for: condition `i` is rule `i` of the artifact.
+pub fn compile_typed(conditions: impl Iterator<Item = (Option<Arc<str>>, Expr)>, context: &Context) -> Compiled {
+    let sources = conditions.enumerate().map(|(number, (tenant, expr))| {
+        let rule = Rule {
+            id: number.to_string().into(),
+            tenant,
+            when: "".into(),
+            clause: Clause::When,
+            origin: Origin::default(),
+            parameters: Vec::new(),
+            score: 0,
+            action: Action::Allow,
+            status: Status::Live,
+            tags: Vec::new(),
+            outcome: None,
+            tests: Vec::new(),
+        };
+        Source { rule, typed: Some(expr) }
+    });
+    compile_sources(sources, WindowColumns::new(context.schema), context, None)
+}
+
+fn compile_with(rules: impl Iterator<Item = Rule>, windows: WindowColumns, context: &Context, linter: Option<lint::Linter>) -> Compiled {
+    compile_sources(rules.map(|rule| Source { rule, typed: None }), windows, context, linter)
+}
+
+/// A rule, and its condition where that was typed elsewhere.
+struct Source {
+    rule: Rule,
+    typed: Option<Expr>,
+}
+
+fn compile_sources(
+    sources: impl Iterator<Item = Source>,
     mut windows: WindowColumns,
     context: &Context,
     linter: Option<lint::Linter>,
 ) -> Compiled {
     let mut merger = Merger::new(context, windows.clone(), linter);
-    let mut rules = rules.peekable();
+    let mut sources = sources.peekable();
     // Windows that conditions state get their columns here, one rule after the other: their numbers do not depend on threads, and are the same in all chunks.
     let chunks = std::iter::from_fn(|| {
-        rules.peek()?;
-        let chunk: Vec<Rule> = rules.by_ref().take(CHUNK_RULES).collect();
+        sources.peek()?;
+        let chunk: Vec<Source> = sources.by_ref().take(CHUNK_RULES).collect();
         add_windows(&chunk, &mut windows, context);
         Some((chunk, windows.clone()))
     });
@@ -98,8 +130,8 @@ fn compile_with(
     merger.finish()
 }
 
-fn add_windows(rules: &[Rule], windows: &mut WindowColumns, context: &Context) {
-    for rule in rules.iter().filter(|rule| rule.clause == Clause::When && may_state_window(&rule.when)) {
+fn add_windows(sources: &[Source], windows: &mut WindowColumns, context: &Context) {
+    for rule in sources.iter().map(|source| &source.rule).filter(|rule| rule.clause == Clause::When && may_state_window(&rule.when)) {
         let known = windows.clone();
         for window in check::window::stated(&rule.when, &rule.origin, &scope(rule, context, &known)) {
             if windows.all().len() < context.limits.windows {
@@ -260,7 +292,7 @@ fn hash<T: Hash + ?Sized>(value: &T) -> u64 {
     FixedState::default().hash_one(value)
 }
 
-fn lower(rules: Vec<Rule>, windows: WindowColumns, context: &Context) -> Lowered {
+fn lower(rules: Vec<Source>, windows: WindowColumns, context: &Context) -> Lowered {
     let mut columns = ChunkColumns {
         schema: windows.schema(),
         derived: Vec::new(),
@@ -362,14 +394,17 @@ fn check_rule_over(rule: &Rule, context: &Context, windows: &WindowColumns) -> C
 
 /// Lowers one rule, adds its terms to `terms`, and writes its canonical text to `text`.
 fn lower_rule(
-    rule: Rule,
+    Source { rule, typed }: Source,
     context: &Context,
     windows: &WindowColumns,
     columns: &mut ChunkColumns,
     terms: &mut Terms,
     text: &mut String,
 ) -> LoweredRule {
-    let Checked { expr, pattern, tests, diagnostics } = check_rule_over(&rule, context, windows);
+    let Checked { expr, pattern, tests, diagnostics } = match typed {
+        Some(expr) => Checked { expr: Some(expr), pattern: None, tests: 0, diagnostics: Vec::new() },
+        None => check_rule_over(&rule, context, windows),
+    };
     let schema = windows.schema();
     let mut lowered = LoweredRule {
         id_hash: hash(&*rule.id),

@@ -53,7 +53,7 @@
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
 //! | `matcher` | `flow`, `id`, `tables` |
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
-//! | `temporal` | `event`, `expr`, `id`, `pattern`, `window` |
+//! | `temporal` | `event`, `expr`, `flow`, `id`, `pattern`, `window` |
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |

@@ -7,6 +7,7 @@ use dynamic_cep::command::{Failure, bench, compile, devices, explain, inspect, r
 use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
+use dynamic_cep::temporal::patterns::Limits;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -90,6 +91,15 @@ enum Command {
         /// Where events go that come later still: windows tell them what they hold then, and patterns do not see them
         #[arg(long)]
         late: Option<String>,
+        /// What patterns may hold of one key, such as 16MiB: beyond it the rule is given up for that key, and counted
+        #[arg(long, default_value = "16MiB", value_parser = dynamic_cep::command::size::parse)]
+        state_per_key: usize,
+        /// What patterns may hold of one tenant's keys
+        #[arg(long, default_value = "4GiB", value_parser = dynamic_cep::command::size::parse)]
+        state_per_tenant: usize,
+        /// Steps that a pattern's search for one match may take
+        #[arg(long, default_value_t = Limits::default().steps)]
+        steps_per_match: u64,
     },
     /// Show why rules match an event or do not, and which miss it by one leaf
     Explain {
@@ -206,9 +216,21 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 eprintln!("{}", passed(&compiled));
             }
         }
-        Command::Match { input, backend, emit, output, rejects, allowed_lateness, late } => {
+        Command::Match {
+            input,
+            backend,
+            emit,
+            output,
+            rejects,
+            allowed_lateness,
+            late,
+            state_per_key,
+            state_per_tenant,
+            steps_per_match,
+        } => {
             let emit = emit.unwrap_or(if output.is_some() { Emit::Decisions } else { Emit::None });
-            let options = Options { output, rejects, allowed_lateness, late, ..input.options(backend, emit) };
+            let pattern_limits = Limits { key_bytes: state_per_key, tenant_bytes: state_per_tenant, steps: steps_per_match };
+            let options = Options { output, rejects, allowed_lateness, late, pattern_limits, ..input.options(backend, emit) };
             let mut progress = Terminal::new();
             let summary = matching::run(&options, &mut progress);
             progress.bar.finish_and_clear();
@@ -250,6 +272,7 @@ impl Input {
             strict: self.strict,
             allowed_lateness: 0,
             late: None,
+            pattern_limits: Limits::default(),
         }
     }
 }

@@ -3,11 +3,19 @@
 use super::Failure;
 use super::matching::{Emit, Options};
 use crate::codec::write::IS_JSON;
+use crate::compile::{Context, compile_typed};
 use crate::connector::sink::ResultWriter;
 use crate::decide;
-use crate::event::EventBatch;
+use crate::engine::Generation;
+use crate::engine::router::{Choice, Router};
+use crate::event::{EventBatch, Schema};
+use crate::expr::columns::Cache;
+use crate::flow::Hits;
+use crate::rule::Limits;
+use crate::rule::lists::Lists;
 use crate::tables::Artifact;
 use crate::tables::layout::NONE;
+use crate::temporal::conditions::Conditions;
 use crate::temporal::finding::json;
 use crate::temporal::patterns::{Counters, Found, PatternRule, Patterns};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
@@ -37,6 +45,40 @@ pub(super) fn schema() -> SchemaRef {
     ]))
 }
 
+/// What patterns ask of single rows, as rules of their own: the matcher of rules answers for whole batches.
+pub(super) enum RowConditions {
+    Matched(Box<(Generation, Router)>),
+    /// Row by row and condition by condition.
+    Judged(Schema, Conditions),
+}
+
+impl RowConditions {
+    /// `choice`: who matches; `None`: nobody, each row is judged by itself.
+    fn new(patterns: &Patterns, schema: Schema, choice: Option<Choice>) -> Result<Self, Failure> {
+        let conditions = patterns.conditions();
+        let Some(choice) = choice else { return Ok(Self::Judged(schema, conditions.clone())) };
+        let (lists, limits) = (Lists::default(), Limits::default());
+        let context = Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 };
+        let typed = conditions.all().iter().map(|condition| (condition.tenant.clone(), condition.expr.clone()));
+        let compiled = compile_typed(typed, &context);
+        let Some(bytes) = compiled.artifact else { return Err(Failure::Diagnostics(compiled.diagnostics)) };
+        let artifact = Arc::new(Artifact::from_bytes(&bytes)?);
+        Ok(Self::Matched(Box::new((Generation::new(Arc::clone(&artifact))?, Router::new(artifact, choice)?))))
+    }
+
+    pub fn of(&self, batch: &EventBatch) -> Hits {
+        match self {
+            Self::Judged(schema, conditions) => conditions.judge(schema, batch),
+            Self::Matched(matched) => {
+                let (generation, router) = &**matched;
+                let mut cache = Cache::default();
+                let encoded = generation.encode(batch, &mut cache);
+                generation.verify(batch, router.find(&encoded), &mut cache)
+            }
+        }
+    }
+}
+
 /// The patterns of a run.
 pub(super) struct Stage {
     patterns: Patterns,
@@ -46,8 +88,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// `None`: the rules have no pattern.
-    pub fn new(artifact: &Artifact, options: &Options) -> Result<Option<Self>, Failure> {
+    /// The patterns, and who matches their row conditions: `choice`, or without one nobody, for a look at each row by itself. `None`: the rules have no pattern.
+    pub fn new(artifact: &Artifact, options: &Options, choice: Option<Choice>) -> Result<Option<(Self, RowConditions)>, Failure> {
         let rules: Vec<PatternRule> = artifact
             .patterns()
             .iter()
@@ -61,18 +103,28 @@ impl Stage {
         if rules.is_empty() {
             return Ok(None);
         }
-        let patterns = Patterns::new(artifact.schema().clone(), rules, i128::from(options.allowed_lateness));
+        let mut schema = artifact.schema().clone();
+        schema.truncate(rules.first().map_or(0, |rule| rule.pattern.fields as usize));
+        let patterns = Patterns::new(schema.clone(), rules, options.allowed_lateness, options.pattern_limits);
+        let conditions = RowConditions::new(&patterns, schema, choice)?;
         let late = match &options.late {
             Some(name) => Some(ResultWriter::create(name, &late_schema(artifact))?),
             None => None,
         };
-        Ok(Some(Self { patterns, late, schema: schema(), emit: options.emit == Emit::Findings }))
+        Ok(Some((Self { patterns, late, schema: self::schema(), emit: options.emit == Emit::Findings }, conditions)))
     }
 
-    /// Takes a batch; how many findings it brought.
-    pub fn take(&mut self, batch: &EventBatch, artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<u64, Failure> {
+    /// Takes a batch, but for its rows `hidden`; how many findings it brought. `holds`: the row conditions that hold.
+    pub fn take(
+        &mut self,
+        batch: &EventBatch,
+        holds: &Hits,
+        hidden: &[u32],
+        artifact: &Artifact,
+        writer: &mut Option<ResultWriter>,
+    ) -> Result<u64, Failure> {
         let (mut found, mut late) = (Vec::new(), Vec::new());
-        self.patterns.take(batch, &mut found, &mut late);
+        self.patterns.take(batch, holds, hidden, &mut found, &mut late);
         if let Some(writer) = &mut self.late
             && !late.is_empty()
         {
@@ -98,7 +150,7 @@ impl Stage {
         if let Some(late) = self.late {
             late.finish()?;
         }
-        Ok((count, self.patterns.counters))
+        Ok((count, self.patterns.counters()))
     }
 
     fn write(&self, found: &[Found], artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<u64, Failure> {
@@ -142,7 +194,7 @@ fn batch(found: &[Found], artifact: &Artifact, schema: &SchemaRef) -> Result<Rec
     };
     let partitions = found.iter().map(|found| {
         let by = artifact.pattern(found.rule).map_or(&[][..], |pattern| &pattern.partition_by);
-        object(by.iter().zip(&*found.partition).map(|(field, value)| (&*fields[field.index()].name, json(value))).collect())
+        object(by.iter().zip(&*found.finding.partition).map(|(field, value)| (&*fields[field.index()].name, json(value))).collect())
     });
     columns.push(Arc::new(StringArray::from_iter_values(partitions)));
     columns.push(Arc::new(found.iter().map(|found| found.finding.match_number).collect::<UInt64Array>()));

@@ -1,7 +1,7 @@
 //! `match`: events through the engine, to results and a summary.
 
 use super::Failure;
-use super::findings;
+use super::findings::{self, RowConditions};
 use super::sources::{self, Named, SchemaSources};
 use super::windows;
 use crate::connector::sink::ResultWriter;
@@ -19,7 +19,7 @@ use crate::rule::Diagnostic;
 use crate::tables::Artifact;
 use crate::tables::artifact::ACTIONS;
 use crate::tables::layout::NONE;
-use crate::temporal::patterns::Counters;
+use crate::temporal::patterns::{Counters, Limits};
 use arrow::array::{Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
@@ -79,6 +79,8 @@ pub struct Options {
     pub allowed_lateness: i64,
     /// Where events go that came later.
     pub late: Option<String>,
+    /// What the state of patterns may take.
+    pub pattern_limits: Limits,
 }
 
 /// What the caller is told while the command runs.
@@ -148,6 +150,8 @@ struct Matcher {
     artifact: Arc<Artifact>,
     generation: Generation,
     engine: Engine,
+    /// `None`: the reference.
+    choice: Option<Choice>,
 }
 
 enum Engine {
@@ -171,6 +175,8 @@ struct Done {
     rejects: Vec<Reject>,
     warnings: Vec<String>,
     hits: Hits,
+    /// The row conditions of patterns that hold.
+    holds: Hits,
     decisions: Decisions,
     labels: Vec<Option<bool>>,
     output: Option<Result<RecordBatch, String>>,
@@ -193,14 +199,17 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Fa
     let generation = Generation::new(Arc::clone(&artifact))?;
     let rows = source.total_rows_hint().or_else(|| source.total_bytes().map(|bytes| bytes / EVENT_BYTES));
     let small = rows.is_some_and(|rows| rows.saturating_mul(artifact.rules().len() as u64) < SMALL_WORK);
-    let router = |choice| Router::new(Arc::clone(&artifact), choice).map(|router| Engine::Tables(Box::new(router)));
-    let engine = match options.backend {
-        Backend::Reference => Engine::Reference(Reference::new(&artifact)?),
-        Backend::Auto => router(if small { Choice::Cpu } else { Choice::Auto })?,
-        Backend::Cpu => router(Choice::Cpu)?,
-        Backend::Gpu => router(Choice::Gpu)?,
+    let choice = match options.backend {
+        Backend::Reference => None,
+        Backend::Auto => Some(if small { Choice::Cpu } else { Choice::Auto }),
+        Backend::Cpu => Some(Choice::Cpu),
+        Backend::Gpu => Some(Choice::Gpu),
     };
-    let matcher = Matcher { artifact, generation, engine };
+    let engine = match choice {
+        None => Engine::Reference(Reference::new(&artifact)?),
+        Some(choice) => Engine::Tables(Box::new(Router::new(Arc::clone(&artifact), choice)?)),
+    };
+    let matcher = Matcher { artifact, generation, engine, choice };
     let prepare = started.elapsed();
     let mut summary = matcher.stream(source, &options, progress)?;
     summary.prepare = prepare;
@@ -276,7 +285,8 @@ impl Matcher {
         let mut failure: Option<Failure> = None;
         let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
         let mut windows = windows::Stage::new(&self.artifact, options)?;
-        let mut patterns = findings::Stage::new(&self.artifact, &windows::behind(&self.artifact, options))?;
+        let (mut patterns, conditions) =
+            findings::Stage::new(&self.artifact, &windows::behind(&self.artifact, options), self.choice)?.unzip();
         let wall = Instant::now();
         let mut reader = source.read(&self.needed(), options.batch_rows, options.strict);
         let mut fault = None;
@@ -299,13 +309,12 @@ impl Matcher {
         map_in_order(
             batches,
             options.threads,
-            |staged| self.process(staged, options.emit, &output_schema),
+            |staged| self.process(staged, conditions.as_ref(), options.emit, &output_schema),
             |done| {
                 let start = Instant::now();
-                let found = patterns.as_mut().map_or(Ok(0), |patterns| {
-                    let in_order = windows::without(&done.batch, &done.late, self.artifact.schema());
-                    patterns.take(&in_order, &self.artifact, &mut writer)
-                });
+                let found = patterns
+                    .as_mut()
+                    .map_or(Ok(0), |patterns| patterns.take(&done.batch, &done.holds, &done.late, &self.artifact, &mut writer));
                 let taken = found.and_then(|found| {
                     summary.findings += found;
                     summary.take(done, &mut writer, &mut rejects, progress, total)
@@ -374,7 +383,7 @@ impl Matcher {
     }
 
     /// One batch from columns to results: on one thread, sharing nothing that changes.
-    fn process(&self, staged: Staged, emit: Emit, output_schema: &SchemaRef) -> Done {
+    fn process(&self, staged: Staged, conditions: Option<&RowConditions>, emit: Emit, output_schema: &SchemaRef) -> Done {
         let Staged { batch: read, late } = staged;
         let batch = &read.batch;
         let mut times = Times::default();
@@ -398,6 +407,8 @@ impl Matcher {
                 hits
             }
         };
+        let holds = conditions.map(|conditions| conditions.of(batch)).unwrap_or_default();
+        times.matching += time();
         let decisions = decide::decide(&hits, self.artifact.rules());
         times.decide = time();
         let output = match emit {
@@ -416,6 +427,7 @@ impl Matcher {
             rejects: read.rejects,
             warnings: read.warnings,
             hits,
+            holds,
             decisions,
             output,
             times,

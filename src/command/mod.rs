@@ -9,6 +9,7 @@ mod findings;
 pub mod inspect;
 pub mod matching;
 pub mod report;
+pub mod size;
 pub mod sources;
 mod windows;
 

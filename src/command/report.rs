@@ -59,7 +59,9 @@ fn patterns(findings: u64, counters: &Counters, out: &mut dyn Write) -> io::Resu
         (counters.late, "events came too late for patterns (wait longer with --allowed-lateness; see them with --late FILE)"),
         (counters.untimed, "events have no time, and are in no pattern that is ordered by it"),
         (counters.troubles.skips, "matches have no row to skip to but their first: the search went on at the next row"),
-        (counters.troubles.given_up, "searches took too much work, and were given up"),
+        (counters.troubles.given_up, "searches took too many steps, and were given up (--steps-per-match)"),
+        (counters.troubles.over_key, "searches were given up because their key held too much (--state-per-key)"),
+        (counters.troubles.over_tenant, "searches were given up because their tenant held too much (--state-per-tenant)"),
     ] {
         if count > 0 {
             writeln!(out, "  {count} {what}")?;

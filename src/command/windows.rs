@@ -70,16 +70,6 @@ pub(super) fn behind(artifact: &Artifact, options: &Options) -> Options {
     options
 }
 
-/// The batch without these rows, which ascend.
-pub(super) fn without(batch: &EventBatch, rows: &[u32], schema: &Schema) -> EventBatch {
-    if rows.is_empty() {
-        return batch.clone();
-    }
-    let kept: Vec<(usize, usize)> =
-        (0..batch.rows()).filter(|row| rows.binary_search(&(*row as u32)).is_err()).map(|row| (0, row)).collect();
-    gathered(&[batch], &kept, schema)
-}
-
 /// Rows of several batches, each as batch and row, as one batch.
 fn gathered(batches: &[&EventBatch], rows: &[(usize, usize)], schema: &Schema) -> EventBatch {
     let column = |field| {

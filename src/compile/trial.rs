@@ -8,14 +8,14 @@ use crate::id::RuleId;
 use crate::pattern::Pattern;
 use crate::rule::template::parse_value;
 use crate::rule::{Diagnostic, Rule, RuleTest, Severity, print};
-use crate::temporal::patterns::{PatternRule, Patterns};
+use crate::temporal::patterns::{Limits, PatternRule, Patterns};
 use std::sync::Arc;
 
 /// Leaves of a condition that a failing test shows.
 const LEAVES: usize = 8;
 
 /// Events of a test wait for each other: they may come in any order.
-const LATENESS: i128 = i64::MAX as i128;
+const LATENESS: i64 = i64::MAX;
 
 /// Whether a condition says of the event what the test says.
 pub(super) fn of_condition(rule: &Rule, test: &RuleTest, oracle: &Oracle, schema: &Schema) -> Result<(), Box<Diagnostic>> {
@@ -44,11 +44,12 @@ pub(super) fn of_pattern(rule: &Rule, test: &RuleTest, pattern: &Arc<Pattern>, s
     };
     let batch = EventBatch::new(schema, 0, rows.len(), schema.fields().iter().enumerate().map(column).collect());
     let tried = PatternRule { rule: RuleId(0), tenant: None, pattern: Arc::clone(pattern) };
-    let mut patterns = Patterns::new(schema.clone(), vec![tried], LATENESS);
+    let mut patterns = Patterns::new(schema.clone(), vec![tried], LATENESS, Limits::default());
+    let holds = patterns.conditions().judge(schema, &batch);
     let mut found = Vec::new();
-    patterns.take(&batch, &mut found, &mut Vec::new());
+    patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new());
     patterns.finish(&mut found);
-    if patterns.counters.untimed > 0 {
+    if patterns.counters().untimed > 0 {
         return Err(problem(rule, test, "test-value", "an event of the test has no time".to_owned()));
     }
     // Rows that no match has may be put out, too.

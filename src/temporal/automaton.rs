@@ -3,57 +3,84 @@
 //! A way that takes a row of a variable tests the variable's condition. Of two ways at the same step that nothing later can tell apart, the less preferred
 //! ends: so nested repetitions do not explode. The match is found when no way is left that is preferred to one that is complete.
 
-use super::evaluate::{OverRow, Places, Prepared, Taken, View};
+use super::conditions::{self, Conditions};
+use super::evaluate::{Places, Prepared, Taken, View};
 use super::{Row, Rows};
-
-use crate::pattern::{Define, Label, Labels, Leaf, PASSED, Pattern, Step};
+use crate::event::{Schema, Value};
+use crate::pattern::{Define, Label, Labels, Leaf, Output, PASSED, Pattern, Step};
+use crate::temporal::keys::nanoseconds_of_tick;
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// "No rows yet."
 const NOTHING: u32 = u32::MAX;
 
-/// Visits to steps that one search may make: beyond them it is given up, and counted.
-pub const BUDGET: u64 = 10_000_000;
-
 /// A pattern, ready to run.
 #[derive(Debug)]
 pub struct Machine {
     pub pattern: Arc<Pattern>,
-    pub places: Places,
+    /// How long after its first row a match is over, in ticks of the time that rows are ordered by.
+    pub within: Option<i64>,
+    /// Where the fields of PARTITION BY lie in rows.
+    partition_by: Vec<usize>,
     tests: Vec<Test>,
     pub measures: Vec<Prepared>,
     /// The variables whose rows conditions look back at: ways that agree in them have the same future.
     remembered: Vec<Label>,
+    /// Row conditions of which one holds for the first row of every match; `None`: any row may be one, or no row is needed.
+    pub begins: Option<Vec<u32>>,
     pub looks_back: u64,
     pub looks_ahead: u64,
     pub measures_look_ahead: u64,
 }
 
+/// What makes a row a row of a variable: both, where they are there.
 #[derive(Debug)]
-enum Test {
-    Always,
-    Row(OverRow),
-    Match(Prepared),
+struct Test {
+    /// The number of a condition on the row alone.
+    row: Option<u32>,
+    so_far: Option<Prepared>,
 }
 
 impl Machine {
+    /// `schema`: of the events. `places`: of the fields in rows. The conditions on rows alone are numbered among `conditions`, for `tenant`.
     #[must_use]
-    pub fn new(pattern: Arc<Pattern>) -> Self {
-        let places = Places::new(pattern.needs(), pattern.fields);
-        let tests = pattern
-            .defines
-            .iter()
-            .map(|define| match define {
-                Define::Always => Test::Always,
-                Define::Row(expr) => Test::Row(places.over_row(expr)),
-                Define::Match(formula) => Test::Match(Prepared::new(formula, &places)),
+    pub fn new(pattern: Arc<Pattern>, schema: &Schema, places: &Places, tenant: Option<&Arc<str>>, conditions: &mut Conditions) -> Self {
+        let tests: Vec<Test> = (0..pattern.labels.len() as Label)
+            .map(|label| {
+                let (row, so_far) = conditions::split(&pattern, label);
+                Test { row: row.map(|row| conditions.number(tenant, row)), so_far: so_far.map(|so_far| Prepared::new(&so_far, places)) }
             })
             .collect();
-        let measures = pattern.measures.iter().map(|measure| Prepared::new(&measure.formula, &places)).collect();
-        let (looks_back, looks_ahead, measures_look_ahead) = (pattern.looks_back(), pattern.looks_ahead(), pattern.measures_look_ahead());
-        let remembered = remembered(&pattern);
-        Self { places, tests, measures, remembered, looks_back, looks_ahead, measures_look_ahead, pattern }
+        let measures = pattern.measures.iter().map(|measure| Prepared::new(&measure.formula, places)).collect();
+        let tick = pattern.order_by.first().and_then(|key| nanoseconds_of_tick(schema.field(key.field).ty)).unwrap_or(1);
+        Self {
+            // Times are whole ticks: a row is so many nanoseconds later where it is as many ticks, rounded up.
+            within: pattern.within.map(|within| within / tick + i64::from(within % tick > 0)),
+            partition_by: pattern.partition_by.iter().map(|field| places.place(*field).index()).collect(),
+            begins: begins(&pattern, &tests),
+            tests,
+            measures,
+            remembered: remembered(&pattern),
+            looks_back: pattern.looks_back(),
+            looks_ahead: pattern.looks_ahead(),
+            measures_look_ahead: pattern.measures_look_ahead(),
+            pattern,
+        }
+    }
+
+    /// The conditions on single rows that it asks for.
+    pub fn conditions(&self) -> impl Iterator<Item = u32> {
+        self.tests.iter().filter_map(|test| test.row)
+    }
+
+    /// The values that tell a row's partition from others.
+    #[must_use]
+    pub fn partition(&self, row: Option<&Row>) -> Arc<[Value]> {
+        let value = |place: &usize| row.and_then(|row| row.values.get(*place)).cloned().unwrap_or(Value::Null);
+        self.partition_by.iter().map(value).collect()
     }
 
     /// A match of these rows.
@@ -61,6 +88,32 @@ impl Machine {
     pub fn view<'a>(&'a self, rows: &'a Rows, start: u64, taken: &'a [Taken], number: u64) -> View<'a> {
         View { rows, names: &self.pattern.labels, start, taken, number }
     }
+}
+
+/// See [`Machine::begins`].
+fn begins(pattern: &Pattern, tests: &[Test]) -> Option<Vec<u32>> {
+    if matches!(pattern.output, Output::AllRows { unmatched: true, .. }) {
+        return None;
+    }
+    let mut found = Vec::new();
+    let mut seen = vec![false; pattern.steps.len()];
+    let mut open = vec![0_u32];
+    while let Some(step) = open.pop() {
+        if std::mem::replace(&mut seen[step as usize], true) {
+            continue;
+        }
+        match pattern.steps[step as usize] {
+            Step::Take { label, .. } => found.push(tests[usize::from(label)].row?),
+            Step::Split { first, second } => open.extend([first, second]),
+            Step::Jump(to) => open.push(to),
+            Step::Again { to, .. } => open.push(to),
+            Step::Enter(_) | Step::Start | Step::End => open.push(step + 1),
+            Step::Accept | Step::Await { .. } => return None,
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Some(found)
 }
 
 /// The variables that conditions tell apart. A variable's own condition looks at the row under test, which is no difference.
@@ -97,7 +150,7 @@ fn remembered(pattern: &Pattern) -> Vec<Label> {
 }
 
 /// A way through the pattern, which waits for a row at a step that takes one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Way {
     step: u32,
     /// The last of its rows in [`Search::taken`].
@@ -107,7 +160,7 @@ struct Way {
 }
 
 /// A search that begins at one row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     pub start: u64,
     /// The next row.
@@ -116,18 +169,66 @@ pub struct Search {
     /// Rows taken, each with the one before it.
     taken: Vec<(u32, Taken)>,
     /// For what is remembered and a row more, what is remembered then.
-    memories: HashMap<(u32, u64, Label), u32>,
+    memories: HashMap<(u32, u64, Label), u32, FixedState>,
     /// The best complete way.
     found: Option<u32>,
     visits: u64,
 }
 
+/// What stepping needs for a moment, kept to be used again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    next: Vec<Way>,
+    /// Steps to follow, each with the repetitions that have taken no row yet, as bits.
+    open: Vec<(u32, u128)>,
+    so_far: Vec<Taken>,
+    visited: Visited,
+}
+
 /// Where ways have been since the last row: step, what is remembered, and the repetitions that have taken no row yet.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Visited {
-    steps: HashSet<(u32, u32, u128)>,
+    steps: Seen<(u32, u32, u128)>,
     /// The steps that take a row, where the last does not matter.
-    takes: HashSet<(u32, u32)>,
+    takes: Seen<(u32, u32)>,
+}
+
+/// A set that is mostly small.
+#[derive(Debug)]
+struct Seen<T> {
+    few: Vec<T>,
+    many: HashSet<T, FixedState>,
+}
+
+/// Items from which on a set is hashed.
+const FEW: usize = 16;
+
+impl<T> Default for Seen<T> {
+    fn default() -> Self {
+        Self { few: Vec::new(), many: HashSet::default() }
+    }
+}
+
+impl<T: Copy + Eq + std::hash::Hash> Seen<T> {
+    fn clear(&mut self) {
+        self.few.clear();
+        self.many.clear();
+    }
+
+    /// Adds an item; whether it is new.
+    fn insert(&mut self, item: T) -> bool {
+        if self.few.len() < FEW {
+            let new = !self.few.contains(&item);
+            if new {
+                self.few.push(item);
+            }
+            return new;
+        }
+        if self.many.is_empty() {
+            self.many.extend(self.few.iter().copied());
+        }
+        self.many.insert(item)
+    }
 }
 
 /// What the surroundings of a step tell.
@@ -139,16 +240,27 @@ struct Place<'a> {
 }
 
 impl Search {
-    #[must_use]
-    pub fn new(machine: &Machine, rows: &Rows, ended: bool, start: u64) -> Self {
-        let mut search =
-            Self { start, position: start, ways: Vec::new(), taken: Vec::new(), memories: HashMap::new(), found: None, visits: 0 };
+    /// Begins anew, at row `start`.
+    pub fn begin(&mut self, machine: &Machine, rows: &Rows, ended: bool, start: u64, scratch: &mut Scratch) {
+        (self.start, self.position, self.found, self.visits) = (start, start, None, 0);
+        self.ways.clear();
+        self.taken.clear();
+        self.memories.clear();
+        scratch.visited.steps.clear();
+        scratch.visited.takes.clear();
+        scratch.next.clear();
         let place = Place { machine, rows, ended };
-        let mut visited = Visited::default();
-        let mut next = Vec::new();
-        search.follow(&place, Way { step: 0, taken: NOTHING, memory: NOTHING }, &mut visited, &mut next);
-        search.ways = next;
-        search
+        self.follow(&place, Way { step: 0, taken: NOTHING, memory: NOTHING }, scratch);
+        std::mem::swap(&mut self.ways, &mut scratch.next);
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.ways.len() * size_of::<Way>()
+            + self.taken.len() * size_of::<(u32, Taken)>()
+            + self.memories.len() * 2 * size_of::<(u32, u64, Label)>()
     }
 
     /// Whether no later row can change what was found.
@@ -171,25 +283,25 @@ impl Search {
         self.ways.clear();
     }
 
-    /// Whether it has taken more work than a search may.
+    /// Whether it has visited more steps than these.
     #[must_use]
-    pub const fn is_beyond_budget(&self) -> bool {
-        self.visits > BUDGET
+    pub const fn is_beyond(&self, steps: u64) -> bool {
+        self.visits > steps
     }
 
     /// Takes the row at [`Search::position`], which is held.
-    pub fn step(&mut self, machine: &Machine, rows: &Rows, ended: bool, number: u64) {
+    pub fn step(&mut self, machine: &Machine, rows: &Rows, ended: bool, number: u64, scratch: &mut Scratch) {
         let Some(row) = rows.get(self.position) else { return };
         let at = self.position;
         self.position += 1;
         let place = Place { machine, rows, ended };
-        // Conditions on the row alone are tested once for all ways.
-        let mut alone: Vec<Option<bool>> = vec![None; machine.tests.len()];
+        scratch.visited.steps.clear();
+        scratch.visited.takes.clear();
+        scratch.next.clear();
         let ways = std::mem::take(&mut self.ways);
-        let (mut next, mut visited) = (Vec::with_capacity(ways.len()), Visited::default());
-        for way in ways {
+        for way in &ways {
             self.visits += 1;
-            let holds = |label| self.takes(&place, &way, Taken { label, excluded: false }, row, &mut alone, number);
+            let holds = |label| self.takes(&place, way, Taken { label, excluded: false }, row, number, scratch);
             let Some((taken, step)) = choice(machine.pattern.steps[way.step as usize], way.step, holds) else { continue };
             self.taken.push((way.taken, taken));
             let memory = if machine.remembered.binary_search(&taken.label).is_ok() {
@@ -199,30 +311,32 @@ impl Search {
                 way.memory
             };
             let way = Way { step, taken: self.taken.len() as u32 - 1, memory };
-            if self.follow(&place, way, &mut visited, &mut next) {
+            if self.follow(&place, way, scratch) {
                 // Complete: what is less preferred does not matter any more.
                 break;
             }
         }
-        self.ways = next;
+        self.ways = ways;
+        std::mem::swap(&mut self.ways, &mut scratch.next);
     }
 
-    fn takes(&self, place: &Place, way: &Way, taken: Taken, row: &Row, alone: &mut [Option<bool>], number: u64) -> bool {
-        match &place.machine.tests[usize::from(taken.label)] {
-            Test::Always => true,
-            Test::Row(test) => *alone[usize::from(taken.label)].get_or_insert_with(|| test.holds(&row.values)),
-            Test::Match(test) => {
-                let mut so_far = self.rows_of(way.taken);
-                so_far.push(taken);
-                test.holds(&place.machine.view(place.rows, self.start, &so_far, number))
-            }
+    fn takes(&self, place: &Place, way: &Way, taken: Taken, row: &Row, number: u64, scratch: &mut Scratch) -> bool {
+        let test = &place.machine.tests[usize::from(taken.label)];
+        if test.row.is_some_and(|condition| !row.holds(condition)) {
+            return false;
         }
+        test.so_far.as_ref().is_none_or(|test| {
+            self.rows_of(way.taken, &mut scratch.so_far);
+            scratch.so_far.push(taken);
+            test.holds(&place.machine.view(place.rows, self.start, &scratch.so_far, number))
+        })
     }
 
     /// Follows a way to the steps where it waits for the next row. Whether it is complete.
-    fn follow(&mut self, place: &Place, way: Way, visited: &mut Visited, next: &mut Vec<Way>) -> bool {
-        // With each step the repetitions that have taken no row yet, as bits.
-        let mut open = vec![(way.step, 0_u128)];
+    fn follow(&mut self, place: &Place, way: Way, scratch: &mut Scratch) -> bool {
+        let Scratch { next, open, visited, .. } = scratch;
+        open.clear();
+        open.push((way.step, 0));
         while let Some((step, empty)) = open.pop() {
             self.visits += 1;
             if !visited.steps.insert((step, way.memory, empty)) {
@@ -248,20 +362,26 @@ impl Search {
         false
     }
 
-    fn rows_of(&self, mut last: u32) -> Vec<Taken> {
-        let mut rows = Vec::new();
+    fn rows_of(&self, mut last: u32, rows: &mut Vec<Taken>) {
+        rows.clear();
         while let Some((before, taken)) = self.taken.get(last as usize) {
             rows.push(*taken);
             last = *before;
         }
         rows.reverse();
-        rows
+    }
+
+    /// Whether a match was found, to which later rows may be added.
+    #[must_use]
+    pub const fn has_found(&self) -> bool {
+        self.found.is_some()
     }
 
     /// The rows of the best match found. Those that it passed over at the end, where nothing came, are none of it.
     #[must_use]
     pub fn found(&self) -> Option<Vec<Taken>> {
-        let mut rows = self.rows_of(self.found?);
+        let mut rows = Vec::new();
+        self.rows_of(self.found?, &mut rows);
         while rows.pop_if(|taken| taken.label == PASSED).is_some() {}
         Some(rows)
     }

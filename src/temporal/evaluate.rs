@@ -7,10 +7,11 @@ use crate::expr::Expr;
 use crate::expr::oracle::Oracle;
 use crate::id::FieldId;
 use crate::pattern::{AggregateFunction, Formula, Label, Labels, Leaf, Navigation};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A row of a match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     pub label: Label,
     pub excluded: bool,
@@ -47,7 +48,9 @@ impl Places {
         &self.needed
     }
 
-    fn place(&self, field: FieldId) -> FieldId {
+    /// Where a field lies; beyond all rows' values, if they have it not.
+    #[must_use]
+    pub fn place(&self, field: FieldId) -> FieldId {
         if field.0 >= self.fields {
             return FieldId::new(self.needed.len() + (field.0 - self.fields) as usize);
         }
@@ -72,12 +75,6 @@ pub struct OverRow {
 }
 
 impl OverRow {
-    /// Whether it is TRUE for a row by itself.
-    #[must_use]
-    pub fn holds(&self, values: &[Value]) -> bool {
-        self.oracle.holds(values)
-    }
-
     /// Its value for a row of the partition; NULL where that is not held.
     fn at(&self, view: &View, row: u64) -> Value {
         let Some(found) = view.rows.get(row) else { return Value::Null };

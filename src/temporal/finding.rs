@@ -4,10 +4,13 @@ use crate::event::{Value, time};
 use crate::expr::scalar::decimal;
 use crate::pattern::Label;
 use serde_json::Number;
+use std::sync::Arc;
 
 /// A row of a pattern's output: one for a match, or one for each of its rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
+    /// The values of the fields that the rule's partitions are made by.
+    pub partition: Arc<[Value]>,
     /// From 1 within the partition; `None` for a row that no match has.
     pub match_number: Option<u64>,
     /// The number over all inputs of the row that this is about: of `ONE ROW PER MATCH` the match's last, of an empty match the one where it was found.

@@ -1,15 +1,15 @@
 //! Random patterns over random rows: the automaton against a matcher that tries every way in the order of preference, by the definition of the standard.
 
-use super::Row;
-use super::automaton::Machine;
 use super::finding::Finding;
-use super::partition::{Partition, Troubles};
-use crate::event::{Field, Schema, TimeUnit, Type, Value};
-use crate::id::FieldId;
-use crate::pattern::Step;
+use super::patterns::{Limits, PatternRule, Patterns};
+use crate::event::batch::canonical_type;
+use crate::event::{EventBatch, Field, Schema, TimeUnit, Type};
+use crate::id::{FieldId, RuleId};
+use crate::pattern::{Pattern, Step};
 use crate::rule::check::{Scope, pattern::pattern};
 use crate::rule::lists::Lists;
-use crate::rule::{Clause, Diagnostic, Limits, Origin};
+use crate::rule::{Clause, Diagnostic, Limits as RuleLimits, Origin};
+use arrow::array::{Array, ArrayRef, Int64Array, TimestampSecondArray};
 use std::sync::Arc;
 
 /// SplitMix64.
@@ -231,8 +231,8 @@ fn expected(term: &Term, conditions: [Condition; 4], rows: &[Plain], within: Opt
 
 struct Case {
     text: String,
-    machine: Machine,
-    rows: Vec<Row>,
+    pattern: Pattern,
+    rows: Vec<Plain>,
     expected: Vec<Match>,
     /// Whether its first skip was refused.
     refused: bool,
@@ -273,43 +273,64 @@ fn case(seed: u64) -> Option<Case> {
         )
     };
     let expected = expected(&term, conditions, &rows, within, skip)?;
-    let (text, machine, refused) = match machine(&text(skip)) {
-        Ok(machine) => (text(skip), machine, false),
+    let (text, pattern, refused) = match typed(&text(skip)) {
+        Ok(pattern) => (text(skip), pattern, false),
         // A skip that is refused would be to the next row, whatever the match.
         Err(diagnostics) => {
             assert_eq!(diagnostics[0].code, "skip-to-first-row", "{}: {}", text(skip), diagnostics[0]);
-            (text("TO NEXT ROW"), machine(&text("TO NEXT ROW")).expect("a pattern"), true)
+            (text("TO NEXT ROW"), typed(&text("TO NEXT ROW")).expect("a pattern"), true)
         }
     };
-    let places: Vec<FieldId> = machine.places.needed().to_vec();
-    let rows = rows.iter().zip(0..).map(|((time, value), number)| {
-        let value_of = |field: &FieldId| match field.0 {
-            0 => Value::Timestamp { ticks: *time, unit: TimeUnit::Second },
-            _ => value.map_or(Value::Null, Value::Int),
-        };
-        Row { number, time: Some(i128::from(*time) * 1_000_000_000), values: places.iter().map(value_of).collect() }
-    });
-    Some(Case { text, machine, rows: rows.collect(), expected, refused })
+    Some(Case { pattern, text, rows, expected, refused })
 }
 
-fn machine(text: &str) -> Result<Machine, Vec<Diagnostic>> {
+fn schema() -> Schema {
     let fields = vec![Field { name: "t".to_owned(), ty: Type::Timestamp(TimeUnit::Second) }, Field { name: "v".to_owned(), ty: Type::Int }];
-    let schema = Schema::new(fields).unwrap();
-    let (lists, limits) = (Lists::default(), Limits::default());
-    let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
-    pattern(text, Clause::MatchRecognize, &Origin::default(), None, &scope).map(|pattern| Machine::new(Arc::new(pattern)))
+    let mut schema = Schema::new(fields).unwrap();
+    schema.time = Some(FieldId::new(0));
+    schema
 }
 
-/// What the automaton finds when the rows come in pieces of `piece`.
-fn found(machine: &Machine, rows: &[Row], piece: usize) -> Vec<Finding> {
-    let (mut partition, mut found, mut troubles) = (Partition::default(), Vec::new(), Troubles::default());
-    for rows in rows.chunks(piece) {
-        rows.iter().for_each(|row| partition.push(row.clone()));
-        partition.run(machine, false, rows.last().and_then(|row| row.time), &mut found, &mut troubles);
+fn typed(text: &str) -> Result<Pattern, Vec<Diagnostic>> {
+    let (schema, lists, limits) = (schema(), Lists::default(), RuleLimits::default());
+    let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
+    pattern(text, Clause::MatchRecognize, &Origin::default(), None, &scope)
+}
+
+fn batch(rows: &[Plain], first: usize) -> EventBatch {
+    let times: TimestampSecondArray = rows.iter().map(|row| Some(row.0)).collect();
+    let values: Int64Array = rows.iter().map(|row| row.1).collect();
+    let columns: Vec<Option<ArrayRef>> = vec![Some(Arc::new(times)), Some(Arc::new(values))];
+    assert!(columns.iter().flatten().zip(schema().fields()).all(|(column, field)| *column.data_type() == canonical_type(field.ty)));
+    EventBatch::new(&schema(), first as u64, rows.len(), columns)
+}
+
+/// What patterns find together when the rows come in pieces of `piece`: of each its own.
+fn found(patterns: &[&Pattern], rows: &[Plain], piece: usize, limits: Limits) -> (Vec<Vec<Finding>>, Patterns) {
+    let rule = |(number, pattern): (usize, &&Pattern)| PatternRule {
+        rule: RuleId::new(number),
+        tenant: None,
+        pattern: Arc::new((*pattern).clone()),
+    };
+    let mut running = Patterns::new(schema(), patterns.iter().enumerate().map(rule).collect(), 0, limits);
+    let (mut all, mut late) = (Vec::new(), Vec::new());
+    for (nth, rows) in rows.chunks(piece).enumerate() {
+        let batch = batch(rows, nth * piece);
+        let holds = running.conditions().judge(&schema(), &batch);
+        running.take(&batch, &holds, &[], &mut all, &mut late);
     }
-    partition.run(machine, true, None, &mut found, &mut troubles);
-    assert_eq!(troubles.given_up, 0);
-    found
+    running.finish(&mut all);
+    assert!(late.is_empty());
+    let mut found = vec![Vec::new(); patterns.len()];
+    all.into_iter().for_each(|one| found[one.rule.index()].push(one.finding));
+    (found, running)
+}
+
+/// The same of one pattern.
+fn found_by(pattern: &Pattern, rows: &[Plain], piece: usize) -> Vec<Finding> {
+    let (mut found, running) = found(&[pattern], rows, piece, Limits::default());
+    assert_eq!(running.counters().troubles.given_up, 0);
+    found.remove(0)
 }
 
 /// The findings that matches give with `ALL ROWS PER MATCH`: match, row, variable.
@@ -328,8 +349,8 @@ fn rows_of(matches: &[Match]) -> Vec<(u64, u64, Option<String>)> {
     rows
 }
 
-fn told(findings: &[Finding], machine: &Machine) -> Vec<(u64, u64, Option<String>)> {
-    let name = |label: u16| machine.pattern.labels[usize::from(label)].to_string();
+fn told(findings: &[Finding], pattern: &Pattern) -> Vec<(u64, u64, Option<String>)> {
+    let name = |label: u16| pattern.labels[usize::from(label)].to_string();
     findings.iter().map(|finding| (finding.match_number.unwrap_or(0), finding.row, finding.label.map(name))).collect()
 }
 
@@ -345,13 +366,8 @@ fn the_automaton_finds_what_the_definition_says() {
     for case in cases(4000) {
         let expected = rows_of(&case.expected);
         for piece in [usize::MAX, 1, 2, 7] {
-            let findings = found(&case.machine, &case.rows, piece.min(case.rows.len()));
-            let values: Vec<Option<i64>> = case
-                .rows
-                .iter()
-                .map(|row| row.values.iter().find_map(|value| if let Value::Int(v) = value { Some(*v) } else { None }))
-                .collect();
-            assert_eq!(told(&findings, &case.machine), expected, "pieces of {piece}: {}, over {values:?}", case.text);
+            let findings = found_by(&case.pattern, &case.rows, piece.min(case.rows.len()));
+            assert_eq!(told(&findings, &case.pattern), expected, "pieces of {piece}: {}, over {:?}", case.text, case.rows);
         }
         matches += case.expected.len();
         rows += expected.len();
@@ -366,10 +382,8 @@ fn an_automaton_with_a_fault_is_caught() {
     // Every split prefers the other way.
     let differs = |change: fn(&mut Step)| {
         cases(300).any(|mut case| {
-            let mut pattern = (*case.machine.pattern).clone();
-            pattern.steps.iter_mut().for_each(change);
-            case.machine = Machine::new(Arc::new(pattern));
-            told(&found(&case.machine, &case.rows, case.rows.len()), &case.machine) != rows_of(&case.expected)
+            case.pattern.steps.iter_mut().for_each(change);
+            told(&found_by(&case.pattern, &case.rows, case.rows.len()), &case.pattern) != rows_of(&case.expected)
         })
     };
     assert!(!differs(|_| {}));
@@ -391,11 +405,63 @@ fn an_automaton_with_a_fault_is_caught() {
 }
 
 #[test]
+fn patterns_do_not_see_each_other() {
+    let cases: Vec<Case> = cases(400).collect();
+    for (nth, some) in cases.chunks(20).enumerate() {
+        let patterns: Vec<&Pattern> = some.iter().map(|case| &case.pattern).collect();
+        let rows = &some[nth % some.len()].rows;
+        let (together, _) = found(&patterns, rows, 1 + nth % 3, Limits::default());
+        for (case, findings) in some.iter().zip(together) {
+            assert_eq!(findings, found_by(&case.pattern, rows, rows.len()), "{}, over {rows:?}", case.text);
+        }
+    }
+}
+
+#[test]
 fn nested_repetitions_do_not_explode() {
-    let machine = machine("ORDER BY t PATTERN (((A+)+)+ B) DEFINE A AS v = 1, B AS v = 2").unwrap();
-    let row = |number: u64, value: i64| Row { number, time: Some(i128::from(number)), values: vec![Value::Null, Value::Int(value)].into() };
-    let rows: Vec<Row> = (0..2000).map(|number| row(number, 1)).chain([row(2000, 2)]).collect();
-    let findings = found(&machine, &rows, rows.len());
+    let pattern = typed("ORDER BY t PATTERN (((A+)+)+ B) DEFINE A AS v = 1, B AS v = 2").unwrap();
+    let rows: Vec<Plain> = (0..2000).map(|time| (time, Some(1))).chain([(2000, Some(2))]).collect();
+    let findings = found_by(&pattern, &rows, rows.len());
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].rows, Some((0, 2000)));
+}
+
+#[test]
+fn what_begins_no_match_is_not_held() {
+    let pattern = typed("PARTITION BY v ORDER BY t PATTERN (A B) WITHIN INTERVAL '10' SECOND DEFINE A AS v > 100, B AS v > 100").unwrap();
+    let rows: Vec<Plain> = (0..1000).map(|time| (time, Some(time % 100))).collect();
+    let (_, running) = found(&[&pattern], &rows[..999], 7, Limits::default());
+    assert_eq!((running.held(), running.partitions()), (0, 0));
+    // Keys that begin a match and do not return are let go once it is too late for it.
+    let rows: Vec<Plain> = (0..1000).map(|time| (time, Some(time + 101))).collect();
+    let mut running =
+        Patterns::new(schema(), vec![PatternRule { rule: RuleId::new(0), tenant: None, pattern: Arc::new(pattern) }], 0, Limits::default());
+    for (nth, rows) in rows.chunks(10).enumerate() {
+        let batch = batch(rows, nth * 10);
+        let holds = running.conditions().judge(&schema(), &batch);
+        running.take(&batch, &holds, &[], &mut Vec::new(), &mut Vec::new());
+        assert!(running.held() <= 10 && running.partitions() <= 10, "{} rows of {}", running.held(), running.partitions());
+    }
+    assert_eq!(running.held(), 10);
+}
+
+#[test]
+fn a_limit_stops_one_rule_for_one_key() {
+    let greedy = typed("PARTITION BY v ORDER BY t PATTERN (A+ B) DEFINE A AS v < 5, B AS v > 100").unwrap();
+    let other = typed("PARTITION BY v ORDER BY t PATTERN (A A) DEFINE A AS v >= 0").unwrap();
+    let rows: Vec<Plain> = (0..2000).map(|time| (time, Some(if time % 2 == 0 { 1 } else { 7 }))).collect();
+    let free = found(&[&other], &rows, 100, Limits::default()).0;
+    let per_key = Limits { key_bytes: 20_000, ..Limits::default() };
+    let (found_then, running) = found(&[&greedy, &other], &rows, 100, per_key);
+    assert_eq!(found_then[1], free[0], "another rule is not disturbed");
+    let counters = running.counters().troubles;
+    assert!(counters.over_key > 5 && counters.over_tenant == 0, "{counters:?}");
+    assert_eq!(running.troubles().map(|(rule, _)| rule).collect::<Vec<_>>(), [RuleId::new(0)]);
+    let of_all = Limits { tenant_bytes: 20_000, ..Limits::default() };
+    let (_, running) = found(&[&greedy, &other], &rows, 100, of_all);
+    assert!(running.counters().troubles.over_tenant > 5);
+    let steps = Limits { steps: 1000, ..Limits::default() };
+    let (found_then, running) = found(&[&greedy, &other], &rows, 100, steps);
+    assert_eq!(found_then[1], free[0]);
+    assert!(running.counters().troubles.given_up > 0 && running.held() < 1000, "{:?}", running.counters());
 }

@@ -12,7 +12,7 @@ use dynamic_cep::id::RuleId;
 use dynamic_cep::reference::Reference;
 use dynamic_cep::rule::{Clause, Limits, Rule, print};
 use dynamic_cep::tables::artifact::{Artifact, ArtifactError, FORMAT_VERSION, Section};
-use dynamic_cep::temporal::patterns::{PatternRule, Patterns};
+use dynamic_cep::temporal::patterns::{Limits as StateLimits, PatternRule, Patterns};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -196,9 +196,10 @@ fn forged_patterns_do_no_harm() {
             assert!(!print::pattern(pattern, artifact.schema()).is_empty());
             PatternRule { rule: *rule, tenant: None, pattern: Arc::clone(pattern) }
         });
-        let mut patterns = Patterns::new(artifact.schema().clone(), rules.collect(), 86_400_000_000_000);
+        let mut patterns = Patterns::new(artifact.schema().clone(), rules.collect(), 86_400_000_000_000, StateLimits::default());
+        let holds = patterns.conditions().judge(artifact.schema(), &batch);
         let mut found = Vec::new();
-        (0..3).for_each(|_| patterns.take(&batch, &mut found, &mut Vec::new()));
+        (0..3).for_each(|_| patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()));
         patterns.finish(&mut found);
         Some(found.len())
     };

@@ -38,6 +38,7 @@ fn matched(pack: &str) -> Summary {
         strict: true,
         allowed_lateness: 0,
         late: None,
+        pattern_limits: dynamic_cep::temporal::patterns::Limits::default(),
     };
     matching::run(&options, &mut Silent).unwrap_or_else(|failure| panic!("{pack}: {failure:?}"))
 }

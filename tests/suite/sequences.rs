@@ -9,7 +9,7 @@ use dynamic_cep::id::RuleId;
 use dynamic_cep::pattern::{Pattern, Step};
 use dynamic_cep::rule::{Action, Clause, Limits, Origin, Rule, Status};
 use dynamic_cep::tables::Artifact;
-use dynamic_cep::temporal::patterns::{Found, PatternRule, Patterns};
+use dynamic_cep::temporal::patterns::{Found, Limits as StateLimits, PatternRule, Patterns};
 use std::sync::Arc;
 
 const SCHEMA: &str = "fields: {at: timestamp(s), card: utf8, shop: utf8, kind: utf8, amount: int64}\ntime: at\n";
@@ -304,7 +304,7 @@ fn expected(sequence: &Sequence, arrived: &[Event], lateness: i64, ended: bool) 
         }
         watermark = watermark.max(event.at - lateness);
     }
-    rows.retain(|row| ended || row.at < watermark);
+    rows.retain(|row| ended || row.at <= watermark);
     rows.sort_by_key(|row| row.at);
     let key = |row: &Event| [text(row.card), text(Some(row.shop))][..sequence.by].to_vec();
     let mut keys: Vec<Vec<Value>> = Vec::new();
@@ -334,13 +334,12 @@ struct Case {
     lateness: i64,
 }
 
-fn case(random: &mut Random) -> Case {
-    let sequence = sequence(random);
-    let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).expect("a schema");
+/// What a sequence becomes in an artifact.
+fn pattern(schema: &Schema, text: &str) -> Arc<Pattern> {
     let rule = Rule {
         id: "r".into(),
         tenant: None,
-        when: sequence.text().into(),
+        when: text.into(),
         clause: Clause::Sequence,
         origin: Origin::default(),
         parameters: Vec::new(),
@@ -351,8 +350,14 @@ fn case(random: &mut Random) -> Case {
         outcome: None,
         tests: Vec::new(),
     };
-    let artifact = Artifact::from_bytes(&artifact_of(&schema, &[rule], &Limits::default(), 1)).expect("an artifact");
-    let pattern = Arc::clone(artifact.pattern(RuleId(0)).expect("a pattern"));
+    let artifact = Artifact::from_bytes(&artifact_of(schema, &[rule], &Limits::default(), 1)).expect("an artifact");
+    Arc::clone(artifact.pattern(RuleId(0)).expect("a pattern"))
+}
+
+fn case(random: &mut Random) -> Case {
+    let sequence = sequence(random);
+    let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).expect("a schema");
+    let pattern = pattern(&schema, &sequence.text());
     let (mut time, jitter) = (0, random.below(6) as i64);
     let events = (0..1 + random.below(24) as u64)
         .map(|number| {
@@ -370,28 +375,31 @@ fn case(random: &mut Random) -> Case {
     Case { sequence, schema, pattern, events, lateness: random.below(jitter as usize + 1) as i64 }
 }
 
-impl Case {
-    fn batch(&self, events: &[Event]) -> EventBatch {
-        let texts = |of: fn(&Event) -> Option<&'static str>| -> Option<ArrayRef> {
-            Some(Arc::new(events.iter().map(of).collect::<DictionaryArray<Int32Type>>()))
-        };
-        let columns = vec![
-            Some(Arc::new(events.iter().map(|event| Some(event.at)).collect::<TimestampSecondArray>()) as ArrayRef),
-            texts(|event| event.card),
-            texts(|event| Some(event.shop)),
-            texts(|event| Some(event.kind)),
-            Some(Arc::new(events.iter().map(|event| event.amount).collect::<Int64Array>()) as ArrayRef),
-        ];
-        EventBatch::new(&self.schema, events[0].number, events.len(), columns)
-    }
+/// Events as a batch.
+fn batch(schema: &Schema, events: &[Event]) -> EventBatch {
+    let texts = |of: fn(&Event) -> Option<&'static str>| -> Option<ArrayRef> {
+        Some(Arc::new(events.iter().map(of).collect::<DictionaryArray<Int32Type>>()))
+    };
+    let columns = vec![
+        Some(Arc::new(events.iter().map(|event| Some(event.at)).collect::<TimestampSecondArray>()) as ArrayRef),
+        texts(|event| event.card),
+        texts(|event| Some(event.shop)),
+        texts(|event| Some(event.kind)),
+        Some(Arc::new(events.iter().map(|event| event.amount).collect::<Int64Array>()) as ArrayRef),
+    ];
+    EventBatch::new(schema, events[0].number, events.len(), columns)
+}
 
+impl Case {
     /// What the engine finds in batches of so many rows, and in how many of them after each batch.
     fn found(&self, pattern: &Arc<Pattern>, rows: usize) -> (Vec<Told>, Vec<usize>) {
         let rule = PatternRule { rule: RuleId(0), tenant: None, pattern: Arc::clone(pattern) };
-        let mut patterns = Patterns::new(self.schema.clone(), vec![rule], i128::from(self.lateness) * 1_000_000_000);
+        let mut patterns = Patterns::new(self.schema.clone(), vec![rule], self.lateness * 1_000_000_000, StateLimits::default());
         let (mut found, mut counts, mut late) = (Vec::new(), Vec::new(), Vec::new());
         for events in self.events.chunks(rows) {
-            patterns.take(&self.batch(events), &mut found, &mut late);
+            let batch = batch(&self.schema, events);
+            let holds = patterns.conditions().judge(&self.schema, &batch);
+            patterns.take(&batch, &holds, &[], &mut found, &mut late);
             counts.push(found.len());
         }
         patterns.finish(&mut found);
@@ -400,7 +408,7 @@ impl Case {
             let classifier = finding.label.map(|label| pattern.labels[usize::from(label)].to_string());
             let ends = finding.rows.expect("a match has rows");
             let number = finding.match_number.expect("a match has a number");
-            (found.partition.to_vec(), number, finding.row, classifier, ends, finding.measures.clone())
+            (finding.partition.to_vec(), number, finding.row, classifier, ends, finding.measures.clone())
         };
         (found.iter().map(told).collect(), counts)
     }
@@ -446,6 +454,21 @@ fn sequences_are_found_as_the_definition_says() {
     }
     eprintln!("{findings} findings, {absences} cases with an absence, in {count}");
     assert!(findings as u64 > count / 2 && absences as u64 > count / 20);
+}
+
+#[test]
+fn an_absence_is_found_by_the_time_of_other_tenants() {
+    let schema = Schema::parse("schema.yaml", format!("{SCHEMA}tenant: shop\n").as_bytes()).expect("a schema");
+    let pattern = pattern(&schema, "WITHIN INTERVAL '1' MINUTE [kind = 'a'] THEN NOT [kind = 'b']");
+    let rule = PatternRule { rule: RuleId(0), tenant: Some("p".into()), pattern };
+    let mut patterns = Patterns::new(schema.clone(), vec![rule], 0, StateLimits::default());
+    let mut found = Vec::new();
+    for (number, at, shop, wanted) in [(0, 0, "p", 0), (1, 59, "q", 0), (2, 60, "q", 1), (3, 61, "p", 1)] {
+        let batch = batch(&schema, &[Event { number, at, card: None, shop, kind: "a", amount: None }]);
+        let holds = patterns.conditions().judge(&schema, &batch);
+        patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new());
+        assert_eq!(found.len(), wanted, "after second {at}");
+    }
 }
 
 /// A change of a pattern.

@@ -53,6 +53,7 @@ impl Folder {
             strict: false,
             allowed_lateness: 0,
             late: None,
+            pattern_limits: dynamic_cep::temporal::patterns::Limits::default(),
         };
         change(&mut options);
         let summary = matching::run(&options, &mut Silent).map_err(told).expect("a run");
@@ -355,6 +356,7 @@ rules:
         strict: false,
         allowed_lateness: 0,
         late: None,
+        pattern_limits: dynamic_cep::temporal::patterns::Limits::default(),
     };
     let mut options = options;
     let artifact = matching::load(&mut options, &mut Silent).map_err(told).expect("rules");
