@@ -58,7 +58,7 @@ impl<T: Clone> Pages<T> {
         self.pages.iter().flat_map(|page| page.iter())
     }
 
-    /// The pages, each with [`PAGE`] items but the last.
+    /// The pages, each with `PAGE` items but the last.
     #[must_use]
     pub fn pages(&self) -> &[Arc<Vec<T>>] {
         &self.pages
