@@ -1,6 +1,9 @@
 //! From rules to an artifact: parse, check, normal form, tables; all diagnostics of all rules.
 //!
 //! Conditions are lowered on all cores, a chunk at a time; the chunks are merged in the order of the sources, so that equal sources give equal bytes.
+//! `trial` runs the tests inside rules.
+
+mod trial;
 
 use crate::event::key::{Key, KeyKind};
 use crate::event::{Schema, Type, Value};
@@ -13,9 +16,8 @@ use crate::rule::Clause;
 use crate::rule::lint::{self, FormTerm, Outline};
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
-use crate::rule::template::parse_value;
 use crate::rule::window::{Columns as WindowColumns, may_state_window};
-use crate::rule::{Action, Diagnostic, Limits, Origin, Rule, RuleTest, Severity, Status, check, print};
+use crate::rule::{Action, Diagnostic, Limits, Origin, Rule, RuleTest, SEQUENCE, Severity, Status, check, print};
 use crate::tables::artifact::{ArtifactWriter, Column, ColumnSource, Manifest, RuleRecord, SOURCE_BLOCK, Section};
 use crate::tables::builder::{BatchNumbers, BuiltTables, TableBuilder, TermBatch};
 use crate::tables::layout::NONE;
@@ -170,7 +172,7 @@ struct LoweredRule {
     outline: Outline,
     /// Kept where a term names a derived column, in case there is no room for it.
     expr: Option<Expr>,
-    pattern: Option<Pattern>,
+    pattern: Option<Arc<Pattern>>,
     diagnostics: Vec<Diagnostic>,
     tests: usize,
     checked: bool,
@@ -324,13 +326,24 @@ pub struct Checked {
     /// The typed condition; `None` where it is not sound, and of a pattern.
     pub expr: Option<Expr>,
     /// The typed pattern, likewise.
-    pub pattern: Option<Pattern>,
+    pub pattern: Option<Arc<Pattern>>,
     /// Tests of the rule that passed.
     pub tests: usize,
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Types the condition of a rule and runs the rule's own tests.
+impl Checked {
+    fn run_tests(&mut self, rule: &Rule, run: impl Fn(&RuleTest) -> Result<(), Box<Diagnostic>>) {
+        for test in &rule.tests {
+            match run(test) {
+                Ok(()) => self.tests += 1,
+                Err(diagnostic) => self.diagnostics.push(*diagnostic),
+            }
+        }
+    }
+}
+
+/// Types the text of a rule and runs the rule's own tests.
 #[must_use]
 pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
     check_rule_over(rule, context, &WindowColumns::new(context.schema))
@@ -345,16 +358,20 @@ fn check_rule_over(rule: &Rule, context: &Context, windows: &WindowColumns) -> C
             .diagnostics
             .push(about(rule, Severity::Error, "no-tenant-field", message).with_hint("name the field in the schema: `tenant: FIELD`"));
     }
-    if rule.clause == Clause::MatchRecognize {
+    if rule.clause != Clause::When {
         let scope = check::Scope { schema: windows.named_schema(), windows: &[], ..scope };
-        match check::pattern::pattern(&rule.when, &rule.origin, Some(&rule.id), &scope) {
+        match check::pattern::pattern(&rule.when, rule.clause, &rule.origin, Some(&rule.id), &scope) {
             Ok(pattern) => {
                 if pattern.is_unbounded(scope.schema) {
-                    let message = "a match may wait for ever: the pattern repeats without bounds, and has no WITHIN";
-                    let hint = "add WITHIN INTERVAL … after PATTERN; over a stream its state grows without bounds";
+                    let (message, place) = match rule.clause {
+                        Clause::Sequence => ("a match may wait for ever: the sequence has no WITHIN", "before the steps"),
+                        _ => ("a match may wait for ever: the pattern repeats without bounds, and has no WITHIN", "after PATTERN"),
+                    };
+                    let hint = format!("add WITHIN INTERVAL … {place}; over a stream its state grows without bounds");
                     checked.diagnostics.push(about(rule, Severity::Warning, "unbounded-pattern", message).with_hint(hint));
                 }
-                checked.pattern = Some(pattern);
+                let pattern = checked.pattern.insert(Arc::new(pattern)).clone();
+                checked.run_tests(rule, |test| trial::of_pattern(rule, test, &pattern, scope.schema));
             }
             Err(diagnostics) => checked.diagnostics.extend(diagnostics),
         }
@@ -369,12 +386,7 @@ fn check_rule_over(rule: &Rule, context: &Context, windows: &WindowColumns) -> C
     };
     if !rule.tests.is_empty() {
         let oracle = Oracle::new(&expr);
-        for test in &rule.tests {
-            match run_test(rule, test, &oracle, scope.schema) {
-                Ok(()) => checked.tests += 1,
-                Err(diagnostic) => checked.diagnostics.push(*diagnostic),
-            }
-        }
+        checked.run_tests(rule, |test| trial::of_condition(rule, test, &oracle, scope.schema));
     }
     checked.expr = Some(expr);
     checked
@@ -406,7 +418,10 @@ fn lower_rule(
         pattern,
     };
     if lowered.pattern.is_some() {
-        // Its text is canonical as it is.
+        // Its text is canonical as it is, and says what it is.
+        if lowered.rule.clause == Clause::Sequence {
+            text.push_str(SEQUENCE);
+        }
         text.push_str(&lowered.rule.when);
     }
     let Some(expr) = expr else { return lowered };
@@ -423,49 +438,6 @@ fn lower_rule(
 pub(crate) fn about(rule: &Rule, severity: Severity, code: &'static str, primary: impl Into<String>) -> Diagnostic {
     let end = rule.when.find('\n').unwrap_or(rule.when.len());
     Diagnostic::at(severity, code, &rule.origin, &rule.when, 0..end, primary).with_rule(&rule.id)
-}
-
-fn run_test(rule: &Rule, test: &RuleTest, oracle: &Oracle, schema: &Schema) -> Result<(), Box<Diagnostic>> {
-    let failed = |code, primary: String| {
-        let mut diagnostic = Diagnostic::at(Severity::Error, code, &test.origin, "", 0..0, primary).with_rule(&rule.id);
-        diagnostic.excerpt = None;
-        Box::new(diagnostic)
-    };
-    let mut row = vec![Value::Null; schema.fields().len()];
-    for (name, value) in &test.event {
-        let Some(field) = schema.find(name) else {
-            return Err(failed("unknown-field", format!("the test names the field `{name}`, which the schema does not have")));
-        };
-        let text = match value {
-            serde_json::Value::Null => continue,
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        let ty = schema.field(field).ty;
-        row[field.index()] = parse_value(&text, ty)
-            .map_err(|refusal| failed("test-value", format!("the test's value for `{name}` is not of type {ty}: {}", refusal.primary)))?;
-    }
-    let matches = oracle.holds(&row);
-    if matches == test.matches {
-        return Ok(());
-    }
-    let primary =
-        if matches { "the test says `no_match`, but the rule matches" } else { "the test says `match`, but the rule does not match" };
-    let mut diagnostic = failed("failing-test", primary.to_owned());
-    let leaves: Vec<String> = oracle
-        .leaves(&row)
-        .iter()
-        .map(|leaf| {
-            let truth = leaf.truth.map_or("unknown", |truth| if truth { "true" } else { "false" });
-            let mut alone = Expr::new();
-            alone.copy_from(oracle.expr(), leaf.node);
-            format!("{} is {truth}", print::condition(&alone, schema))
-        })
-        .take(8)
-        .collect();
-    diagnostic.detail = leaves.join("; ");
-    diagnostic.hint = "correct the test or the condition".to_owned();
-    Err(diagnostic)
 }
 
 /// Puts lowered chunks together.
@@ -486,7 +458,7 @@ struct Merger<'a> {
     further_names: Distinct<Arc<str>>,
     tags: Vec<u32>,
     sources: Vec<Vec<u8>>,
-    patterns: Vec<(u32, Pattern)>,
+    patterns: Vec<(u32, Arc<Pattern>)>,
     linter: Option<lint::Linter>,
     compiled: Compiled,
     failed: bool,

@@ -48,7 +48,7 @@
 //! | `window` | `event`, `expr`, `id` |
 //! | `rule` | `event`, `expr`, `id`, `pattern`, `window` |
 //! | `tables` | `event`, `expr`, `id`, `parallel`, `pattern`, `window` |
-//! | `compile` | `event`, `expr`, `id`, `parallel`, `pattern`, `rule`, `tables` |
+//! | `compile` | `event`, `expr`, `id`, `parallel`, `pattern`, `rule`, `tables`, `temporal` |
 //! | `reference` | `event`, `expr`, `flow`, `id`, `rule`, `tables` |
 //! | `encode` | `event`, `expr`, `flow`, `id`, `tables` |
 //! | `matcher` | `flow`, `id`, `tables` |

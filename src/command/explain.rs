@@ -32,13 +32,13 @@ pub fn explain(artifact: &Arc<Artifact>, options: &Options, row: u64, rule: Opti
     let explainer = Explainer { artifact, values: &values };
     if let Some(name) = rule {
         let rule = artifact.find_rule(name).ok_or_else(|| format!("there is no rule `{name}`"))?;
+        if let Some(pattern) = artifact.pattern(rule) {
+            writeln!(out, "{name} is a pattern over several events; `match --emit findings` shows what it finds")?;
+            write!(out, "{}", print::pattern(pattern, schema))?;
+            return Ok(());
+        }
         let Some((_, oracle)) = reference.rules().find(|(id, _)| *id == rule) else {
-            let why = if artifact.pattern(rule).is_some() {
-                "is a pattern over several events; `match --emit findings` shows what it finds"
-            } else {
-                "is off"
-            };
-            return Err(format!("the rule `{name}` {why}").into());
+            return Err(format!("the rule `{name}` is off").into());
         };
         let foreign = !reference.visits(rule, &values);
         if foreign {

@@ -31,6 +31,12 @@ const CACHE_BYTES: usize = 64 << 20;
 /// AND and OR narrow to the undecided rows when these are at most one in so many.
 const NARROW: usize = 4;
 
+/// A canonical array of values, each NULL or of type `ty`.
+#[must_use]
+pub fn array(ty: Type, values: &[Value]) -> ArrayRef {
+    build(ty, values.iter().cloned()).into_array(ty, values.len())
+}
+
 /// An expression that is ready to be evaluated in columns.
 #[derive(Clone, Debug)]
 pub struct Program {

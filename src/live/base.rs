@@ -8,7 +8,7 @@ use crate::event::EventBatch;
 use crate::expr::columns::Cache;
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
-use crate::rule::{Action, Clause, Diagnostic, Origin, Rule, Status};
+use crate::rule::{Action, Clause, Diagnostic, Origin, Rule, SEQUENCE, Status};
 use crate::tables::Artifact;
 use crate::tables::artifact::{ArtifactError, RuleRecord, SOURCE_BLOCK};
 use crate::tables::layout::NONE;
@@ -98,13 +98,19 @@ impl Base {
     pub fn rule(&self, rule: RuleId, text: Option<&str>) -> Result<Rule, ArtifactError> {
         let artifact = self.artifact();
         let record = artifact.rule(rule);
+        let text: Arc<str> = match text {
+            Some(text) => text.into(),
+            None => artifact.source(rule)?.into(),
+        };
+        let (clause, when) = match text.strip_prefix(SEQUENCE) {
+            _ if artifact.pattern(rule).is_none() => (Clause::When, text),
+            None => (Clause::MatchRecognize, text),
+            Some(sequence) => (Clause::Sequence, sequence.into()),
+        };
         Ok(Rule {
             id: artifact.rule_name(rule).into(),
             tenant: (record.tenant != NONE).then(|| artifact.manifest().tenants[record.tenant as usize].as_str().into()),
-            when: match text {
-                Some(text) => text.into(),
-                None => artifact.source(rule)?.into(),
-            },
+            when,
             origin: Origin::default(),
             parameters: Vec::new(),
             score: record.score,
@@ -112,7 +118,7 @@ impl Base {
             status: [Status::Live, Status::Shadow, Status::Off][usize::from(record.status)],
             tags: artifact.tags(rule).map(Arc::from).collect(),
             outcome: (record.outcome != NONE).then(|| artifact.name(record.outcome).into()),
-            clause: if artifact.pattern(rule).is_some() { Clause::MatchRecognize } else { Clause::When },
+            clause,
             tests: Vec::new(),
         })
     }

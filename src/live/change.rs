@@ -101,7 +101,7 @@ impl Draft<'_> {
 
     /// Adds a rule, or puts it in the place of another.
     fn put(&mut self, place: Option<Place>, rule: Rule, limits: &Limits, kind: u8) -> Result<(), Vec<Diagnostic>> {
-        if rule.clause == Clause::MatchRecognize {
+        if rule.clause != Clause::When {
             let primary = "a pattern over several events cannot be changed by itself";
             let refusal = compile::about(&rule, Severity::Error, "pattern-change", primary);
             return Err(vec![refusal.with_hint("compile all rules, and put the new artifact in service")]);

@@ -8,7 +8,7 @@ use crate::engine::router::Choice;
 use crate::event::{EventBatch, Field, Schema, Type};
 use crate::id::{FieldId, RuleId};
 use crate::rule::lists::Lists;
-use crate::rule::{Action, Limits, Origin, Rule, RuleTest, Status};
+use crate::rule::{Action, Clause, Limits, Origin, Rule, RuleTest, Status};
 use crate::tables::Artifact;
 use arrow::array::types::Int32Type;
 use arrow::array::{ArrayRef, DictionaryArray, Int64Array};
@@ -33,7 +33,7 @@ fn rule(id: &str, tenant: Option<&str>, when: &str) -> Rule {
         status: Status::Live,
         tags: vec!["tag".into()],
         outcome: Some("item".into()),
-        clause: crate::rule::Clause::default(),
+        clause: Clause::default(),
         tests: Vec::new(),
     }
 }
@@ -87,17 +87,43 @@ fn what_cannot_be_changed_is_told_and_changes_nothing() {
     assert_eq!(codes(&engine, &[add(rule("r3", None, "n = 1"))]), ["duplicate-id"]);
     assert_eq!(codes(&engine, &[add(rule("x", None, "n = 1")), add(rule("x", None, "n = 1"))]), ["duplicate-id"]);
     assert_eq!(codes(&engine, &[Change::Replace(rule("x", None, "n = 1"))]), ["unknown-rule"]);
-    let pattern = Rule { clause: crate::rule::Clause::MatchRecognize, ..rule("p", None, "PATTERN (a)") };
+    let pattern = Rule { clause: Clause::MatchRecognize, ..rule("p", None, "PATTERN (a)") };
     assert_eq!(codes(&engine, &[Change::Add(pattern)]), ["pattern-change"]);
     assert_eq!(codes(&engine, &[Change::Remove("x".into()), Change::Status("y".into(), Status::Off)]), ["unknown-rule"; 2]);
     assert_eq!(codes(&engine, &[Change::Remove("r1".into()), Change::Remove("r1".into())]), ["unknown-rule"]);
     assert_eq!(codes(&engine, &[add(rule("x", None, "m = 1"))]), ["unknown-field"]);
     assert_eq!(codes(&engine, &[Change::Remove("r1".into()), add(rule("x", None, "n = "))]).len(), 1, "the first is sound");
     let event = serde_json::from_str(r#"{"n": 2}"#).unwrap();
-    let failing = RuleTest { matches: true, event, origin: Origin::default() };
+    let failing = RuleTest { matches: true, events: vec![event], origin: Origin::default() };
     assert_eq!(codes(&engine, &[Change::Replace(Rule { tests: vec![failing], ..rule("r3", None, "n = 1") })]), ["failing-test"]);
     assert_eq!(engine.rollback("no such").unwrap_err().0, "no such");
     assert_eq!(answer(&engine.snapshot()), fresh(&rules()));
+}
+
+#[test]
+fn patterns_outlive_a_compaction() {
+    let mut schema = schema();
+    schema.time = schema.push(Field { name: "at".into(), ty: Type::Date });
+    let of = |id: &str, clause, text: &str| Rule { clause, ..rule(id, Some("a"), text) };
+    let mut rules = rules();
+    rules.push(of("match", Clause::MatchRecognize, "ORDER BY at PATTERN (a b) DEFINE b AS n > a.n"));
+    rules.push(of("sequence", Clause::Sequence, "BY n WITHIN INTERVAL '2' DAY [n > 1] THEN NOT [n < 1]"));
+    let limits = Limits::default();
+    let compiled = compile(rules.iter().cloned(), &Context { schema: &schema, lists: &Lists::new(), limits: &limits, threads: 1 });
+    let before = Arc::new(Artifact::from_bytes(&compiled.artifact.expect("sound rules")).unwrap());
+    let settings = Settings { choice: Choice::Cpu, background: false, ..Settings::default() };
+    let engine = LiveEngine::new(Arc::clone(&before), Lists::new(), limits, settings).unwrap();
+    engine.apply(&[Change::Remove("r0".into())]).unwrap();
+    assert!(engine.compact().unwrap());
+    let snapshot = engine.snapshot();
+    let after = snapshot.base.artifact();
+    assert_eq!(after.rules().len(), before.rules().len() - 1);
+    assert_eq!(before.patterns().len(), 2);
+    for ((old, pattern), (new, kept)) in before.patterns().iter().zip(after.patterns()) {
+        assert_eq!((pattern, before.rule_name(*old)), (kept, after.rule_name(*new)));
+        assert_eq!(before.source(*old).unwrap(), after.source(*new).unwrap());
+    }
+    assert_eq!(after.source(after.patterns()[1].0).unwrap(), format!("SEQUENCE {}", rules[13].when));
 }
 
 #[test]

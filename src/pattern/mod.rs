@@ -10,10 +10,13 @@ use std::sync::Arc;
 /// A pattern variable: its place in [`Pattern::labels`].
 pub type Label = u16;
 
+/// What a row has in the place of a variable that a sequence passes over: it is in the match, and no expression means it.
+pub const PASSED: Label = Label::MAX;
+
 /// Pattern variables that an expression refers to together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Labels {
-    /// Every row of the match.
+    /// Every row of the match that is one of a variable.
     All,
     /// One variable, or those of a SUBSET, ascending.
     Of(Vec<Label>),
@@ -24,7 +27,7 @@ impl Labels {
     #[must_use]
     pub fn contain(&self, label: Label) -> bool {
         match self {
-            Self::All => true,
+            Self::All => label != PASSED,
             Self::Of(labels) => labels.contains(&label),
         }
     }
@@ -126,6 +129,14 @@ pub enum Step {
     /// `$`
     End,
     Accept,
+    /// Takes the next row of this variable, whatever comes before it: rows of `also` are taken too, others passed over, and one of `except` ends the
+    /// way. A row that could be several of these is the first of `except`, `label`, `also`. Without a variable it waits until WITHIN has run out
+    /// or the input has ended, and the match is complete then.
+    Await {
+        label: Option<Label>,
+        also: Option<Label>,
+        except: [Option<Label>; 2],
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +204,7 @@ impl Pattern {
         let repeats = |(at, step): (usize, &Step)| match step {
             Step::Jump(to) | Step::Again { to, .. } => (*to as usize) <= at,
             Step::Split { first, second } => (*first).min(*second) as usize <= at,
+            Step::Await { .. } => true,
             _ => false,
         };
         streams && self.within.is_none() && self.steps.iter().enumerate().any(repeats)
@@ -209,6 +221,9 @@ impl Pattern {
             Step::Again { repetition, to } => (*to as usize) < self.steps.len() && *repetition < REPETITIONS_MAX,
             Step::Enter(repetition) => *repetition < REPETITIONS_MAX,
             Step::Start | Step::End | Step::Accept => true,
+            Step::Await { label, also, except } => {
+                label.iter().chain(also).chain(except.iter().flatten()).all(|label| usize::from(*label) < labels)
+            }
         };
         let mut row = schema.to_vec();
         row.push(Field { name: String::new(), ty: Type::Text });
@@ -236,6 +251,7 @@ impl Pattern {
             && fields.into_iter().all(|field| field.index() < schema.len())
             && self.steps.last() == Some(&Step::Accept)
             && self.steps.iter().all(step_holds)
+            && labels <= usize::from(PASSED)
             && self.defines.len() == labels
             && self.defines.iter().all(define_holds)
             && self.measures.iter().all(|measure| formula_holds(&measure.formula))

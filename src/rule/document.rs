@@ -56,7 +56,9 @@ pub fn parse_document(file: &str, bytes: &[u8], read: &ReadFile<'_>, limits: &Li
 
 const DOCUMENT_KEYS: &[&str] = &["schema", "lists", "windows", "templates", "rules", "instances"];
 const RULE_KEYS: &[&str] =
-    &["id", "tenant", "when", "match_recognize", "score", "action", "status", "tags", "outcome", "description", "tests"];
+    &["id", "tenant", "when", "match_recognize", "sequence", "score", "action", "status", "tags", "outcome", "description", "tests"];
+/// The keys that a rule's text may stand under.
+const CLAUSES: [(&str, Clause); 3] = [("match_recognize", Clause::MatchRecognize), ("sequence", Clause::Sequence), ("when", Clause::When)];
 const TEMPLATE_KEYS: &[&str] = &["id", "tenant", "when", "score", "action", "status", "tags", "outcome", "description", "parameters"];
 const INSTANCE_KEYS: &[&str] = &["template", "from", "values"];
 const LIST_FILE_KEYS: &[&str] = &["file", "column"];
@@ -372,18 +374,22 @@ impl<'a> Reader<'a> {
         Some((when.into(), self.report.origin(node)))
     }
 
-    fn row_pattern(&mut self, fields: &Fields<'_, 'a>) -> Option<(Arc<str>, Origin)> {
-        if fields.get("when").is_some() {
-            let hint = "a condition on single rows belongs into DEFINE";
-            self.report.error("two-conditions", fields.key_place("when"), "the rule has both `when` and `match_recognize`", hint);
-        }
-        if fields.get("tests").is_some() {
-            let hint = "a test is one event, and a pattern needs several";
-            self.report.error("not-supported-yet", fields.key_place("tests"), "tests of a `match_recognize` are not supported yet", hint);
-        }
-        let node = fields.get("match_recognize")?;
-        let text = self.text(node, "`match_recognize`")?;
+    /// The text of a pattern, which stands under `key`.
+    fn row_pattern(&mut self, fields: &Fields<'_, 'a>, key: &str) -> Option<(Arc<str>, Origin)> {
+        let node = fields.get(key)?;
+        let text = self.text(node, &format!("`{key}`"))?;
         Some((text.into(), self.report.origin(node)))
+    }
+
+    /// What the rule's text is, by the key that it stands under.
+    fn clause(&mut self, fields: &Fields<'_, 'a>) -> Clause {
+        let mut given = CLAUSES.iter().filter(|(key, _)| fields.get(key).is_some());
+        let Some((key, clause)) = given.next() else { return Clause::When };
+        for (other, _) in given {
+            let hint = "a rule has one; a condition on single rows is part of the pattern";
+            self.report.error("two-conditions", fields.key_place(other), format!("the rule has both `{other}` and `{key}`"), hint);
+        }
+        *clause
     }
 
     fn rule(&mut self, node: &Node<'a>) {
@@ -391,13 +397,14 @@ impl<'a> Reader<'a> {
         let Some(fields) = self.fields(node, "a rule", RULE_KEYS) else { return };
         let id = self.id(&fields, "rule");
         let attributes = self.attributes(&fields, Attributes::default());
-        let clause = if fields.get("match_recognize").is_some() { Clause::MatchRecognize } else { Clause::When };
+        let clause = self.clause(&fields);
         let condition = match clause {
-            Clause::MatchRecognize => self.row_pattern(&fields),
             Clause::When => self.condition(&fields, "rule"),
+            Clause::MatchRecognize => self.row_pattern(&fields, "match_recognize"),
+            Clause::Sequence => self.row_pattern(&fields, "sequence"),
         };
         let tests = fields.get("tests").map_or(&[][..], |node| self.sequence(node, "`tests`"));
-        let tests = tests.iter().filter_map(|node| self.test(node)).collect();
+        let tests = tests.iter().filter_map(|node| self.test(node, clause)).collect();
         let Some(id) = id else { return };
         self.report.name_rule(found, &id);
         if let Some((when, origin)) = condition {
@@ -407,16 +414,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn test(&mut self, node: &Node<'a>) -> Option<RuleTest> {
+    fn test(&mut self, node: &Node<'a>, clause: Clause) -> Option<RuleTest> {
         let fields = self.fields(node, "a test", TEST_KEYS)?;
-        let [(_, key, event)] = fields.entries[..] else {
-            let hint = "`- match: {…}` or `- no_match: {…}`";
-            self.report.error("bad-test", node.place, "a test is one event that matches, or one that does not", hint);
+        let [(_, key, tested)] = fields.entries[..] else {
+            let (what, hint) = match clause {
+                Clause::When => ("a test is one event that matches, or one that does not", "`- match: {…}` or `- no_match: {…}`"),
+                _ => ("a test is a list of events that match, or one of some that do not", "`- match: [{…}, {…}]` or `- no_match: [{…}]`"),
+            };
+            self.report.error("bad-test", node.place, what, hint);
             return None;
         };
-        let event_fields = self.entries(event, "a test's event")?;
-        let event = event_fields.entries.iter().map(|(_, name, value)| ((*name).to_owned(), value.json())).collect();
-        Some(RuleTest { matches: key == "match", event, origin: self.report.origin(node) })
+        let nodes = match clause {
+            Clause::When => std::slice::from_ref(tested),
+            _ if matches!(tested.content, Content::Sequence(_)) => self.sequence(tested, "a test's events"),
+            _ => {
+                self.wrong_type(tested, "a test of a pattern", "a list of events", "`[{…}, {…}]`");
+                return None;
+            }
+        };
+        let mut events = Vec::with_capacity(nodes.len());
+        for event in nodes {
+            let fields = self.entries(event, "a test's event")?;
+            events.push(fields.entries.iter().map(|(_, name, value)| ((*name).to_owned(), value.json())).collect());
+        }
+        Some(RuleTest { matches: key == "match", events, origin: self.report.origin(node) })
     }
 
     fn template(&mut self, node: &Node<'a>) {

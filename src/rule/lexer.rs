@@ -38,6 +38,8 @@ pub enum Kind {
     Question,
     LeftBrace,
     RightBrace,
+    LeftBracket,
+    RightBracket,
     /// `{-`
     ExcludeOpen,
     /// `-}`
@@ -141,6 +143,8 @@ impl<'t> Lexer<'t> {
             b'{' if next == b'-' => (Kind::ExcludeOpen, 2),
             b'{' => (Kind::LeftBrace, 1),
             b'}' => (Kind::RightBrace, 1),
+            b'[' => (Kind::LeftBracket, 1),
+            b']' => (Kind::RightBracket, 1),
             b'^' => (Kind::Caret, 1),
             b'$' => (Kind::Dollar, 1),
             b'?' => (Kind::Question, 1),

@@ -65,7 +65,12 @@ pub enum Clause {
     When,
     /// The body of a MATCH_RECOGNIZE, over several.
     MatchRecognize,
+    /// What follows the word SEQUENCE: events one after the other, with others between.
+    Sequence,
 }
+
+/// What canonical texts of sequences begin with, and nothing else does.
+pub const SEQUENCE: &str = "SEQUENCE ";
 
 /// A rule as its source states it: the condition still text.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,11 +94,11 @@ pub struct Rule {
     pub tests: Vec<RuleTest>,
 }
 
-/// A test inside a file: an event that must, or must not, match.
+/// A test inside a file: an event that must, or must not, match; of a pattern several, in which something must be found, or nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleTest {
     pub matches: bool,
-    /// Field name to value as written (JSON); fields not named are NULL.
-    pub event: serde_json::Map<String, serde_json::Value>,
+    /// For each event, field name to value as written (JSON); fields not named are NULL.
+    pub events: Vec<serde_json::Map<String, serde_json::Value>>,
     pub origin: Origin,
 }

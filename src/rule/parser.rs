@@ -5,6 +5,7 @@
 
 mod call;
 pub(super) mod pattern;
+mod sequence;
 mod window;
 
 use super::ast::{Ast, AstId, Syntax, Test};
@@ -131,7 +132,7 @@ struct Parser<'t, 'r> {
     /// Operands of the chains and lists being read, the innermost last.
     stack: Vec<AstId>,
     depth: usize,
-    /// Inside of MATCH_RECOGNIZE, where functions may look at several rows.
+    /// Inside of a pattern, where functions may look at several rows.
     in_pattern: bool,
     limits: &'r Limits,
     report: &'r mut Report<'t>,
@@ -139,32 +140,39 @@ struct Parser<'t, 'r> {
 
 /// Reads `text`. `None`: it has a syntax error, which is in the report. Other errors may be there too.
 pub(super) fn parse<'t>(text: &'t str, limits: &Limits, report: &mut Report<'t>) -> Option<Ast<'t>> {
-    if text.len() > limits.condition_bytes.min(u32::MAX as usize - 1) {
-        report
-            .error("limit", 0..0, format!("the condition has {} bytes", text.len()))
-            .detail(format!("at most {} are allowed", limits.condition_bytes));
-        return None;
-    }
-    let mut parser = Parser {
-        text,
-        lexer: Lexer::new(text),
-        token: Token { kind: Kind::End, start: 0, end: 0 },
-        ahead: None,
-        keyword: Keyword::None,
-        end: 0,
-        ast: Ast::for_text(text.len().min(1 << 16)),
-        stack: Vec::with_capacity(8),
-        depth: 0,
-        in_pattern: false,
-        limits,
-        report,
-    };
-    parser.advance();
+    let mut parser = Parser::new(text, false, limits, report)?;
     parser.whole().ok()?;
     Some(parser.ast)
 }
 
-impl<'t> Parser<'t, '_> {
+impl<'t, 'r> Parser<'t, 'r> {
+    /// At the first token of `text`. `None`: it is too long, which is in the report.
+    fn new(text: &'t str, in_pattern: bool, limits: &'r Limits, report: &'r mut Report<'t>) -> Option<Self> {
+        if text.len() > limits.condition_bytes.min(u32::MAX as usize - 1) {
+            let what = if in_pattern { "pattern" } else { "condition" };
+            report
+                .error("limit", 0..0, format!("the {what} has {} bytes", text.len()))
+                .detail(format!("at most {} are allowed", limits.condition_bytes));
+            return None;
+        }
+        let mut parser = Self {
+            text,
+            lexer: Lexer::new(text),
+            token: Token { kind: Kind::End, start: 0, end: 0 },
+            ahead: None,
+            keyword: Keyword::None,
+            end: 0,
+            ast: Ast::for_text(text.len().min(1 << 16)),
+            stack: Vec::with_capacity(8),
+            depth: 0,
+            in_pattern,
+            limits,
+            report,
+        };
+        parser.advance();
+        Some(parser)
+    }
+
     fn whole(&mut self) -> Result<(), Stop> {
         if self.token.kind == Kind::End {
             self.report.error("syntax", 0..0, "the condition is empty").hint("write TRUE for a rule that matches every event");

@@ -4,11 +4,15 @@
 //! in one form each. What the checker has taken apart (BETWEEN, IN over expressions, simple CASE, NULLIF) is known by the operand that its
 //! parts share, and is put together again.
 
+mod pattern;
+
+pub use pattern::pattern;
+
 use super::parser::power::{AND, ATOM, COMPARISON, CONCAT, NOT, OR, PRODUCT, SUM, UNARY};
 use super::{builtin, literal, parser};
 use crate::event::{Schema, Type, Value};
 use crate::expr::{ArithmeticOp, CompareOp, Expr, Function, Node};
-use crate::id::NodeId;
+use crate::id::{FieldId, NodeId};
 use std::fmt::Write as _;
 
 /// LIMIT: levels that are printed. Checked conditions stay far below it; an expression from elsewhere is cut, so that no stack overflows.
@@ -24,8 +28,13 @@ pub fn condition(expr: &Expr, schema: &Schema) -> String {
 
 /// Writes `expr` as SQL to the end of `text`.
 pub fn write_condition(expr: &Expr, schema: &Schema, text: &mut String) {
+    write_with(expr, &|field, text| write_field_name(&schema.field(field).name, text), text);
+}
+
+/// The same, with other names of fields.
+fn write_with(expr: &Expr, field: &dyn Fn(FieldId, &mut String), text: &mut String) {
     if !expr.nodes().is_empty() {
-        Printer { expr, schema, text, depth: 0 }.node(expr.root(), OR);
+        Printer { expr, field, text, depth: 0 }.node(expr.root(), OR);
     }
 }
 
@@ -40,7 +49,8 @@ pub(super) fn write_field_name(name: &str, text: &mut String) {
 
 struct Printer<'e> {
     expr: &'e Expr,
-    schema: &'e Schema,
+    /// Writes the name of a field.
+    field: &'e dyn Fn(FieldId, &mut String),
     text: &'e mut String,
     depth: usize,
 }
@@ -185,7 +195,7 @@ impl<'e> Printer<'e> {
         }
         match expr.node(id) {
             Node::Constant(value) => self.constant(value),
-            Node::Field(field) => write_field_name(&self.schema.field(*field).name, self.text),
+            Node::Field(field) => (self.field)(*field, self.text),
             Node::Not(inner) => match self.shape(*inner) {
                 Some(predicate) => self.predicate(&predicate, true),
                 None => {

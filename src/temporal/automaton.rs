@@ -7,7 +7,7 @@ use super::conditions::{self, Conditions};
 use super::evaluate::{Places, Prepared, Taken, View};
 use super::{Row, Rows};
 use crate::event::{Schema, Value};
-use crate::pattern::{Define, Label, Labels, Leaf, Output, Pattern, Step};
+use crate::pattern::{Define, Label, Labels, Leaf, Output, PASSED, Pattern, Step};
 use crate::temporal::keys::nanoseconds_of_tick;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ fn begins(pattern: &Pattern, tests: &[Test]) -> Option<Vec<u32>> {
             Step::Jump(to) => open.push(to),
             Step::Again { to, .. } => open.push(to),
             Step::Enter(_) | Step::Start | Step::End => open.push(step + 1),
-            Step::Accept => return None,
+            Step::Accept | Step::Await { .. } => return None,
         }
     }
     found.sort_unstable();
@@ -269,8 +269,17 @@ impl Search {
         self.ways.is_empty()
     }
 
-    /// Ends all ways: no row follows that could be part of the match.
-    pub fn end(&mut self) {
+    /// Ends all ways: no row follows that could be part of the match. One that has waited for that is complete.
+    pub fn end(&mut self, machine: &Machine) {
+        let waited = |way: &&Way| matches!(machine.pattern.steps[way.step as usize], Step::Await { label: None, .. });
+        if let Some(way) = self.ways.iter().find(waited) {
+            self.found = Some(way.taken);
+        }
+        self.give_up();
+    }
+
+    /// Ends all ways.
+    pub fn give_up(&mut self) {
         self.ways.clear();
     }
 
@@ -292,19 +301,16 @@ impl Search {
         let ways = std::mem::take(&mut self.ways);
         for way in &ways {
             self.visits += 1;
-            let Step::Take { label, excluded } = machine.pattern.steps[way.step as usize] else { continue };
-            let taken = Taken { label, excluded };
-            if !self.takes(&place, way, taken, row, number, scratch) {
-                continue;
-            }
+            let holds = |label| self.takes(&place, way, Taken { label, excluded: false }, row, number, scratch);
+            let Some((taken, step)) = choice(machine.pattern.steps[way.step as usize], way.step, holds) else { continue };
             self.taken.push((way.taken, taken));
-            let memory = if machine.remembered.binary_search(&label).is_ok() {
+            let memory = if machine.remembered.binary_search(&taken.label).is_ok() {
                 let next = self.memories.len() as u32;
-                *self.memories.entry((way.memory, at, label)).or_insert(next)
+                *self.memories.entry((way.memory, at, taken.label)).or_insert(next)
             } else {
                 way.memory
             };
-            let way = Way { step: way.step + 1, taken: self.taken.len() as u32 - 1, memory };
+            let way = Way { step, taken: self.taken.len() as u32 - 1, memory };
             if self.follow(&place, way, scratch) {
                 // Complete: what is less preferred does not matter any more.
                 break;
@@ -338,8 +344,8 @@ impl Search {
             }
             match place.machine.pattern.steps[step as usize] {
                 // Once taken, it does not matter what took no row before.
-                Step::Take { .. } if visited.takes.insert((step, way.memory)) => next.push(Way { step, ..way }),
-                Step::Take { .. } => {}
+                Step::Take { .. } | Step::Await { .. } if visited.takes.insert((step, way.memory)) => next.push(Way { step, ..way }),
+                Step::Take { .. } | Step::Await { .. } => {}
                 Step::Split { first, second } => open.extend([(second, empty), (first, empty)]),
                 Step::Jump(to) => open.push((to, empty)),
                 Step::Enter(repetition) => open.push((step + 1, empty | 1 << repetition)),
@@ -371,13 +377,30 @@ impl Search {
         self.found.is_some()
     }
 
-    /// The rows of the best match found.
+    /// The rows of the best match found. Those that it passed over at the end, where nothing came, are none of it.
     #[must_use]
     pub fn found(&self) -> Option<Vec<Taken>> {
-        self.found.map(|last| {
-            let mut rows = Vec::new();
-            self.rows_of(last, &mut rows);
-            rows
-        })
+        let mut rows = Vec::new();
+        self.rows_of(self.found?, &mut rows);
+        while rows.pop_if(|taken| taken.label == PASSED).is_some() {}
+        Some(rows)
+    }
+}
+
+/// What a way that waits at the step `at` does with a row that is one of the variables that `holds` says: what the row is taken as, and the step to go on at.
+fn choice(step: Step, at: u32, mut holds: impl FnMut(Label) -> bool) -> Option<(Taken, u32)> {
+    match step {
+        Step::Take { label, excluded } => holds(label).then_some((Taken { label, excluded }, at + 1)),
+        Step::Await { label, also, except } => {
+            if except.into_iter().flatten().any(&mut holds) {
+                return None;
+            }
+            if let Some(label) = label.filter(|label| holds(*label)) {
+                return Some((Taken { label, excluded: false }, at + 1));
+            }
+            let label = also.filter(|label| holds(*label)).unwrap_or(PASSED);
+            Some((Taken { label, excluded: label == PASSED }, at))
+        }
+        _ => None,
     }
 }

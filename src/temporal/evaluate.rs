@@ -84,7 +84,8 @@ impl OverRow {
         let mut values: Vec<Value> = found.values.to_vec();
         values.resize(self.fields, Value::Null);
         let taken = row.checked_sub(view.start).and_then(|at| view.taken.get(usize::try_from(at).ok()?));
-        values.push(taken.map_or(Value::Null, |taken| Value::Text(Arc::clone(&view.names[usize::from(taken.label)]))));
+        let name = taken.and_then(|taken| view.names.get(usize::from(taken.label)));
+        values.push(name.map_or(Value::Null, |name| Value::Text(Arc::clone(name))));
         values.push(Value::Int(view.number.cast_signed()));
         self.oracle.evaluate(&values)
     }

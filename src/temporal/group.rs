@@ -248,59 +248,66 @@ impl Group {
             self.places.needed().iter().map(|field| (batch.column(*field), schema.field(*field).ty)).collect();
         let by_time_alone = self.streams && self.order_by.len() == 1;
         let mut keys_of = std::mem::take(&mut self.keys);
-        let rows: Vec<usize> = (0..batch.rows())
-            .filter(|row| {
-                let clock = &clocks[*row];
-                !clock.hidden && !(self.streams && clock.left_out) && self.tenants.as_ref().is_none_or(|all| all.contains(&tenants[*row]))
-            })
-            .collect();
         let asked = std::mem::take(&mut self.asked);
-        for rows in rows.chunks(CHUNK) {
+        let mut seen: Vec<usize> = Vec::with_capacity(CHUNK);
+        for first in (0..batch.rows()).step_by(CHUNK) {
+            let rows = first..(first + CHUNK).min(batch.rows());
+            seen.clear();
+            seen.extend(rows.clone().filter(|at| self.sees(&clocks[*at], tenants[*at])));
             keys_of.clear();
-            for at in rows {
+            for at in &seen {
                 keys_of.add(|key| {
                     key.extend(tenants[*at].to_le_bytes());
                     keys.iter().for_each(|column| column.write(*at, key));
                 });
             }
             keys_of.fetch(&self.state.store);
-            for (nth, &at) in rows.iter().enumerate() {
-                let (clock, tenant, held) = (&clocks[at], tenants[at], holds.row(at));
-                let (key, hash) = keys_of.get(nth);
+            let mut next = 0;
+            for at in rows {
+                let (clock, tenant) = (&clocks[at], tenants[at]);
                 shared.arrival = at as u32;
-                let row = |time| Row {
-                    number: batch.row_number(at),
-                    time,
-                    holds: held
-                        .iter()
-                        .map(|condition| condition.0)
-                        .filter(|condition| asked.get(*condition as usize) == Some(&true))
-                        .collect(),
-                    values: columns
-                        .iter()
-                        .map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)))
-                        .collect(),
-                };
-                if by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark {
-                    let holds = held.iter().map(|condition| condition.0);
-                    self.enter((key, hash), tenant, clock.time, holds, || row(clock.time), shared);
-                } else {
-                    let value =
-                        |field| batch.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, at));
-                    let order: Box<[Value]> =
-                        if by_time_alone { Box::default() } else { self.order_by.iter().map(|key| value(key.field)).collect() };
-                    let time = if self.streams { clock.time } else { order.first().and_then(ticks) };
-                    self.wait(Waiting { order, key: key.into(), tenant, row: row(time) });
+                if seen.get(next) == Some(&at) {
+                    let held = holds.row(at).iter().map(|condition| condition.0);
+                    let row = |time| Row {
+                        number: batch.row_number(at),
+                        time,
+                        holds: held.clone().filter(|condition| asked.get(*condition as usize) == Some(&true)).collect(),
+                        values: columns
+                            .iter()
+                            .map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)))
+                            .collect(),
+                    };
+                    let (key, hash) = keys_of.get(next);
+                    if by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark {
+                        self.enter((key, hash), tenant, clock.time, held.clone(), || row(clock.time), shared);
+                    } else {
+                        let value =
+                            |field| batch.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, at));
+                        let order: Box<[Value]> =
+                            if by_time_alone { Box::default() } else { self.order_by.iter().map(|key| value(key.field)).collect() };
+                        let time = if self.streams { clock.time } else { order.first().and_then(ticks) };
+                        self.wait(Waiting { order, key: key.into(), tenant, row: row(time) });
+                    }
+                    next += 1;
                 }
-                if self.streams
-                    && let Some(watermark) = clock.watermark
-                {
-                    self.release(Some(watermark), shared);
-                    self.fire(watermark, shared);
-                }
+                // The time goes on with rows that are not seen, too.
+                self.settle(clock.watermark, shared);
             }
         }
         (self.keys, self.asked) = (keys_of, asked);
+    }
+
+    /// Whether patterns may see a row.
+    fn sees(&self, clock: &Clock, tenant: u32) -> bool {
+        !clock.hidden && !(self.streams && clock.left_out) && self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&tenant))
+    }
+
+    /// Does what the watermark allows.
+    fn settle(&mut self, watermark: Option<i64>, shared: &mut Shared) {
+        if let Some(watermark) = watermark.filter(|_| self.streams) {
+            self.release(Some(watermark), shared);
+            self.fire(watermark, shared);
+        }
     }
 
     /// Settles everything: no row follows.
@@ -401,7 +408,8 @@ impl Group {
             if self.state.store.timer(slot) == time {
                 self.state.store.set_timer(slot, NEVER);
                 let (before, partition) = (self.state.store.bytes_of(slot), self.state.store.take(slot));
-                let moment = Moment { ended: false, watermark: Some(now), steps: shared.limits.steps };
+                // Not later: what a next search finds has a time of its own, and goes off in its turn.
+                let moment = Moment { ended: false, watermark: Some(time), steps: shared.limits.steps };
                 // A timer may be early: its searches went on with later rows. Then it is set again, and goes off in its turn.
                 self.run(slot, (before, partition), moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
             }

@@ -160,8 +160,12 @@ impl Progress {
             let row = rows.get(search.position);
             let time = row.and_then(|row| row.time).or(moment.watermark.filter(|_| row.is_none()));
             let late = limit.zip(time).is_some_and(|(limit, time)| time >= limit);
-            if late || moment.ended && row.is_none() || search.is_beyond(moment.steps) {
-                search.end();
+            if search.is_beyond(moment.steps) {
+                search.give_up();
+                return;
+            }
+            if late || moment.ended && row.is_none() {
+                search.end(machine);
                 return;
             }
             if !moment.ended && search.position + machine.looks_ahead >= rows.end() {

@@ -10,7 +10,7 @@ use crate::id::{FieldId, RuleId};
 use crate::pattern::{Pattern, Step};
 use crate::rule::check::{Scope, pattern::pattern};
 use crate::rule::lists::Lists;
-use crate::rule::{Limits as RuleLimits, Origin};
+use crate::rule::{Clause, Diagnostic, Limits as RuleLimits, Origin};
 use arrow::array::{Array, ArrayRef, Int64Array, TimestampSecondArray};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -237,6 +237,8 @@ struct Case {
     pattern: Pattern,
     rows: Vec<Plain>,
     expected: Vec<Match>,
+    /// Whether its first skip was refused.
+    refused: bool,
 }
 
 fn case(seed: u64) -> Option<Case> {
@@ -267,12 +269,22 @@ fn case(seed: u64) -> Option<Case> {
         return None;
     }
     let within_text = within.map_or(String::new(), |within| format!(" WITHIN INTERVAL '{within}' SECOND"));
-    let text = format!(
-        "ORDER BY t MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
-        defines.join(", ")
-    );
+    let text = |skip| {
+        format!(
+            "ORDER BY t MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
+            defines.join(", ")
+        )
+    };
     let expected = expected(&term, conditions, &rows, within, skip)?;
-    Some(Case { pattern: typed(&text), text, rows, expected })
+    let (text, pattern, refused) = match typed(&text(skip)) {
+        Ok(pattern) => (text(skip), pattern, false),
+        // A skip that is refused would be to the next row, whatever the match.
+        Err(diagnostics) => {
+            assert_eq!(diagnostics[0].code, "skip-to-first-row", "{}: {}", text(skip), diagnostics[0]);
+            (text("TO NEXT ROW"), typed(&text("TO NEXT ROW")).expect("a pattern"), true)
+        }
+    };
+    Some(Case { pattern, text, rows, expected, refused })
 }
 
 fn schema() -> Schema {
@@ -282,10 +294,10 @@ fn schema() -> Schema {
     schema
 }
 
-fn typed(text: &str) -> Pattern {
+fn typed(text: &str) -> Result<Pattern, Vec<Diagnostic>> {
     let (schema, lists, limits) = (schema(), Lists::default(), RuleLimits::default());
     let scope = Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
-    pattern(text, &Origin::default(), None, &scope).unwrap_or_else(|diagnostics| panic!("{text}: {}", diagnostics[0]))
+    pattern(text, Clause::MatchRecognize, &Origin::default(), None, &scope)
 }
 
 fn batch(rows: &[Plain], first: usize) -> EventBatch {
@@ -349,7 +361,7 @@ fn cases(count: usize) -> impl Iterator<Item = Case> {
 
 #[test]
 fn the_automaton_finds_what_the_definition_says() {
-    let (mut matches, mut rows) = (0, 0);
+    let (mut matches, mut rows, mut refused) = (0, 0, 0);
     for case in cases(4000) {
         let expected = rows_of(&case.expected);
         for piece in [usize::MAX, 1, 2, 7] {
@@ -358,8 +370,10 @@ fn the_automaton_finds_what_the_definition_says() {
         }
         matches += case.expected.len();
         rows += expected.len();
+        refused += usize::from(case.refused && !case.expected.is_empty());
     }
     assert!(matches > 4000 && rows > 4000, "{matches} matches of {rows} rows");
+    assert!(refused > 100, "{refused} cases whose skip never moves");
 }
 
 #[test]
@@ -498,9 +512,9 @@ fn a_fault_in_what_was_saved_is_noticed() {
 
 #[test]
 fn state_outlives_other_rules() {
-    let greedy = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A{3}) DEFINE A AS v > 1");
-    let other = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A B) DEFINE A AS v > 0, B AS v > 2");
-    let changed = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A{2}) DEFINE A AS v > 1");
+    let greedy = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A{3}) DEFINE A AS v > 1").unwrap();
+    let other = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A B) DEFINE A AS v > 0, B AS v > 2").unwrap();
+    let changed = typed("PARTITION BY v ORDER BY t MEASURES COUNT(*) AS n PATTERN (A{2}) DEFINE A AS v > 1").unwrap();
     let rows: Vec<Plain> = (0..40).map(|time| (time, Some(time % 5))).collect();
     let named = |names: &[(&str, &Pattern)]| -> Vec<PatternRule> {
         let mut rules = rules(&names.iter().map(|(_, pattern)| *pattern).collect::<Vec<_>>());
@@ -540,7 +554,7 @@ fn state_outlives_other_rules() {
 
 #[test]
 fn nested_repetitions_do_not_explode() {
-    let pattern = typed("ORDER BY t PATTERN (((A+)+)+ B) DEFINE A AS v = 1, B AS v = 2");
+    let pattern = typed("ORDER BY t PATTERN (((A+)+)+ B) DEFINE A AS v = 1, B AS v = 2").unwrap();
     let rows: Vec<Plain> = (0..2000).map(|time| (time, Some(1))).chain([(2000, Some(2))]).collect();
     let findings = found_by(&pattern, &rows, rows.len());
     assert_eq!(findings.len(), 1);
@@ -549,7 +563,7 @@ fn nested_repetitions_do_not_explode() {
 
 #[test]
 fn what_begins_no_match_is_not_held() {
-    let pattern = typed("PARTITION BY v ORDER BY t PATTERN (A B) WITHIN INTERVAL '10' SECOND DEFINE A AS v > 100, B AS v > 100");
+    let pattern = typed("PARTITION BY v ORDER BY t PATTERN (A B) WITHIN INTERVAL '10' SECOND DEFINE A AS v > 100, B AS v > 100").unwrap();
     let rows: Vec<Plain> = (0..1000).map(|time| (time, Some(time % 100))).collect();
     let (_, running) = found(&[&pattern], &rows[..999], 7, Limits::default());
     assert_eq!((running.held(), running.partitions()), (0, 0));
@@ -572,8 +586,8 @@ fn what_begins_no_match_is_not_held() {
 
 #[test]
 fn a_limit_stops_one_rule_for_one_key() {
-    let greedy = typed("PARTITION BY v ORDER BY t PATTERN (A+ B) DEFINE A AS v < 5, B AS v > 100");
-    let other = typed("PARTITION BY v ORDER BY t PATTERN (A A) DEFINE A AS v >= 0");
+    let greedy = typed("PARTITION BY v ORDER BY t PATTERN (A+ B) DEFINE A AS v < 5, B AS v > 100").unwrap();
+    let other = typed("PARTITION BY v ORDER BY t PATTERN (A A) DEFINE A AS v >= 0").unwrap();
     let rows: Vec<Plain> = (0..2000).map(|time| (time, Some(if time % 2 == 0 { 1 } else { 7 }))).collect();
     let free = found(&[&other], &rows, 100, Limits::default()).0;
     let per_key = Limits { key_bytes: 20_000, ..Limits::default() };

@@ -10,8 +10,9 @@ use dynamic_cep::event::EventBatch;
 use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::id::RuleId;
 use dynamic_cep::reference::Reference;
-use dynamic_cep::rule::Limits;
+use dynamic_cep::rule::{Clause, Limits, Rule, print};
 use dynamic_cep::tables::artifact::{Artifact, ArtifactError, FORMAT_VERSION, Section};
+use dynamic_cep::temporal::patterns::{Limits as StateLimits, PatternRule, Patterns};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -161,6 +162,65 @@ fn forged_sections_do_no_harm() {
     }
     eprintln!("{opened} of the forgeries opened");
     assert!(opened > 0);
+}
+
+/// Patterns with every kind of step and of expression.
+const PATTERNS: [(Clause, &str); 5] = [
+    (Clause::MatchRecognize, "PATTERN (^ (a? b*)+ {- c -} | PERMUTE(b, c) $) DEFINE a AS n > 1, b AS PREV(n) < 5, c AS NEXT(amount, 2) IS NULL"),
+    (
+        Clause::MatchRecognize,
+        "PARTITION BY mcc ORDER BY at, n DESC MEASURES SUM(u.n) AS s, ARRAY_AGG(DISTINCT mcc) AS m, FINAL LAST(a.amount, 1) AS l, MATCH_NUMBER() AS k
+         ALL ROWS PER MATCH SHOW EMPTY MATCHES AFTER MATCH SKIP TO LAST b PATTERN (a (b | c){,3}) WITHIN INTERVAL '2' HOUR SUBSET u = (a, b)
+         DEFINE b AS COUNT(a.*) FILTER (WHERE a.n > 0) > 0, c AS PREV(CLASSIFIER(), 1) = 'A' OR STDDEV(c.amount) > 1",
+    ),
+    (Clause::MatchRecognize, "ORDER BY at ALL ROWS PER MATCH WITH UNMATCHED ROWS AFTER MATCH SKIP TO NEXT ROW PATTERN (a b) DEFINE b AS MAX(a.fee) < fee"),
+    (Clause::Sequence, "BY tenant WITHIN INTERVAL '1' DAY [n > 0]{2,} AS a THEN NOT [mcc = 'x'] [amount > a.amount] UNTIL [n = 0] MEASURES MIN(a.at) AS m"),
+    (Clause::Sequence, "WITHIN INTERVAL '1' MINUTE [n > 0] AS a THEN NOT [n = a.n] ALL ROWS PER MATCH AFTER MATCH SKIP TO NEXT ROW"),
+];
+
+/// Valid checksums over altered patterns: opening refuses them, or they take rows without harm.
+#[test]
+fn forged_patterns_do_no_harm() {
+    let mut schema = kept::schema();
+    schema.time = schema.find("at");
+    let rules: Vec<Rule> = (0..PATTERNS.len())
+        .map(|at| Rule { id: format!("p{at}").into(), when: PATTERNS[at].1.into(), clause: PATTERNS[at].0, ..kept::rules()[0].clone() })
+        .collect();
+    let artifact = artifact_of(&schema, &rules, &Limits::default(), 1);
+    let content = &artifact[range(&artifact, Section::Patterns)];
+    let batch = kept::batch(&schema);
+    // How many findings an artifact with these patterns brings; `None`: it does not open.
+    let findings = |content: &[u8]| {
+        let artifact = Artifact::from_bytes(&with_section(&artifact, Section::Patterns, content)).ok()?;
+        let rules = artifact.patterns().iter().map(|(rule, pattern)| {
+            assert!(!print::pattern(pattern, artifact.schema()).is_empty());
+            PatternRule { rule: *rule, name: "".into(), tenant: None, pattern: Arc::clone(pattern) }
+        });
+        let mut patterns = Patterns::new(artifact.schema().clone(), rules.collect(), 86_400_000_000_000, StateLimits::default());
+        let holds = patterns.conditions().judge(artifact.schema(), &batch);
+        let mut found = Vec::new();
+        (0..3).for_each(|_| patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()));
+        patterns.finish(&mut found);
+        Some(found.len())
+    };
+    let sound = findings(content).expect("what was compiled opens");
+    assert!(sound > PATTERNS.len());
+    let first = seed("forged_patterns_do_no_harm");
+    let (mut refused, mut others) = (0, 0);
+    for seed in (0..cases(2_000)).map(|nth| first.wrapping_add(nth)) {
+        let random = &mut Random::new(seed);
+        let mut forged = content.to_vec();
+        for _ in 0..1 + random.below(3) {
+            mutate(random, &mut forged);
+        }
+        match catch_unwind(AssertUnwindSafe(|| findings(&forged))) {
+            Ok(None) => refused += 1,
+            Ok(Some(found)) => others += u64::from(found != sound),
+            Err(_) => panic!("a forged pattern panics: DYNAMIC_CEP_SEED={seed}"),
+        }
+    }
+    eprintln!("{refused} of the forgeries are refused, {others} find something else");
+    assert!(refused > 0 && others > 0);
 }
 
 fn mutate(random: &mut Random, content: &mut Vec<u8>) {

@@ -15,5 +15,6 @@ mod patterns;
 mod properties;
 mod random;
 mod reference_docs;
+mod sequences;
 mod support;
 mod windows;

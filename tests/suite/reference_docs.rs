@@ -90,6 +90,8 @@ fn planted_faults_are_noticed() {
         ("no_match: {mcc: '7995', birth: 2008-01-01}", "no_match: {mcc: '7995', birth: 2009-01-01}"),
         ("mcc-7995,mcc = '7995'", "mcc-7995,mcc = 7995"),
         ("    status: shadow\n", "    status: hidden\n"),
+        ("THEN NOT [amount < 0]", "NOT [amount < 0]"),
+        ("event_time: 2026-01-01T00:00:59Z", "event_time: 2026-01-01T00:01:01Z"),
     ];
     for (right, fault) in faults {
         assert!(text.contains(right), "{right}");

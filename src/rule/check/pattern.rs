@@ -1,4 +1,4 @@
-//! MATCH_RECOGNIZE: from its syntax to a typed [`Pattern`].
+//! MATCH_RECOGNIZE, and sequences: from their syntax to a typed [`Pattern`].
 //!
 //! Inside of it an expression may look at several rows. Its fields are *symbols*: a column of some variables' rows, or what a function like `LAST` makes of
 //! one. What is below such a function becomes an expression over one row; what is above it, one over the functions' results.
@@ -8,14 +8,17 @@ use crate::event::{Type, Value};
 use crate::expr::{Expr, Node};
 use crate::id::FieldId;
 use crate::pattern::{
-    AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, Pattern, REPETITIONS_MAX, Skip, Step,
+    AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, PASSED, Pattern, REPETITIONS_MAX, Skip,
+    Step,
 };
+use crate::rule::Clause as Form;
 use crate::rule::ast::Navigate;
 use crate::rule::diagnostic::{Diagnostic, Origin};
-use crate::rule::parser::pattern::{self as syntax, Clause, Item, Name, SkipTo, Term, folded};
+use crate::rule::parser::pattern::{self as syntax, Clause, Item, Name, OrderItem, SkipTo, Term, folded};
 use crate::rule::parser::shown;
 use crate::rule::report::Report;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Steps of an automaton at most.
@@ -39,8 +42,10 @@ enum Symbol {
 pub(super) struct Symbols<'c> {
     /// The variables of the pattern, then the subsets.
     names: &'c [(Arc<str>, Labels)],
-    /// In DEFINE: the condition's variable. It sees the match so far only.
+    /// In DEFINE, which sees the match so far only.
     defines: bool,
+    /// Where the expressions of the clause end in its syntax, in the order of the text.
+    roots: Vec<usize>,
     found: Vec<Symbol>,
 }
 
@@ -53,26 +58,32 @@ pub(super) struct Aggregate {
     pub running: Option<bool>,
 }
 
-/// The typed form of the body of a MATCH_RECOGNIZE, which stands at `origin`.
+/// The typed form of a pattern that is written as `form` says, and stands at `origin`.
 ///
 /// # Errors
 /// Its first syntax error, or all errors of names and types.
-pub fn pattern(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>) -> Result<Pattern, Vec<Diagnostic>> {
+pub fn pattern(text: &str, form: Form, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>) -> Result<Pattern, Vec<Diagnostic>> {
     let mut report = Report::new(text, origin, rule);
-    let Some((clause, ast)) = syntax::parse(text, scope.limits, &mut report) else { return Err(report.into_errors()) };
+    let Some((clause, ast)) = syntax::parse(text, form, scope.limits, &mut report) else { return Err(report.into_errors()) };
     let mut names: Vec<(Arc<str>, Labels)> = Vec::new();
     let mut terms = vec![&clause.pattern];
     let mut labels: Vec<Arc<str>> = Vec::new();
     // In the order of the text.
+    let mut label = |name: &Name<'_>| {
+        if !labels.iter().any(|label| **label == *name.name) {
+            labels.push((&*name.name).into());
+        }
+    };
     while let Some(term) = terms.pop() {
         match term {
-            Term::Row(name) if !labels.iter().any(|label| **label == *name.name) => labels.push((&*name.name).into()),
+            Term::Row(name) => label(name),
+            Term::Await { name, except, .. } => except.iter().flatten().chain(name).for_each(&mut label),
             Term::Sequence(inner) | Term::Either(inner) | Term::Permute(inner) => terms.extend(inner.iter().rev()),
             Term::Excluded(inner) | Term::Repeated { term: inner, .. } => terms.push(inner),
             _ => {}
         }
     }
-    if labels.len() > usize::from(Label::MAX) {
+    if labels.len() > usize::from(PASSED) {
         report.error("limit", clause.pattern_span.clone(), "the pattern has too many variables");
         return Err(report.into_errors());
     }
@@ -93,8 +104,11 @@ pub fn pattern(text: &str, origin: &Origin, rule: Option<&Arc<str>>, scope: &Sco
         of.dedup();
         names.push(((&*name.name).into(), Labels::Of(of)));
     }
-    let symbols = Symbols { names: &names, defines: false, found: Vec::new() };
-    let operands = Vec::with_capacity(ast.nodes().len());
+    let expressions = clause.measures.iter().chain(&clause.defines).map(|item| item.root).chain(clause.within);
+    let mut roots: Vec<usize> = expressions.map(AstId::index).collect();
+    roots.sort_unstable();
+    let symbols = Symbols { names: &names, defines: false, roots, found: Vec::new() };
+    let operands = vec![Operand::Invalid; ast.nodes().len()];
     let mut checker =
         Checker { scope, ast: &ast, report, expr: Expr::new(), operands, full: false, symbols: Some(symbols), windows: Default::default() };
     let found = checker.clause(&clause, labels);
@@ -115,16 +129,10 @@ impl Checker<'_, '_> {
     fn clause(&mut self, clause: &Clause<'_>, labels: Vec<Arc<str>>) -> Option<Pattern> {
         let fields = self.scope.schema.fields().len() as u32;
         let partition_by: Vec<Option<FieldId>> = clause.partition_by.iter().map(|name| self.named_field(name)).collect();
-        let order_by: Vec<Option<OrderKey>> = clause
-            .order_by
-            .iter()
-            .map(|item| {
-                let field = self.named_field(&item.field)?;
-                // As in SQL's default: NULL is above every value.
-                let nulls_first = item.nulls_first.unwrap_or(item.descending);
-                Some(OrderKey { field, descending: item.descending, nulls_first })
-            })
-            .collect();
+        let order_by = match &clause.order_by {
+            Some(items) => items.iter().map(|item| self.order_key(item)).collect(),
+            None => vec![self.by_time(&clause.pattern_span)],
+        };
         let mut measures: Vec<Measure> = Vec::new();
         for Item { name, root } in &clause.measures {
             if measures.iter().any(|measure| *measure.name == *name.name) {
@@ -176,9 +184,13 @@ impl Checker<'_, '_> {
             return None;
         }
         steps.push(Step::Accept);
+        self.skip_moves(clause, skip.as_ref(), &steps);
         if excludes && matches!(clause.output, Output::AllRows { unmatched: true, .. }) {
-            let primary = "a pattern with {- … -} cannot put out unmatched rows";
-            self.report.error("unsupported", clause.pattern_span.clone(), primary).hint("leave out WITH UNMATCHED ROWS, or the exclusion");
+            let (primary, hint) = match clause.order_by {
+                Some(_) => ("a pattern with {- … -} cannot put out unmatched rows", "leave out WITH UNMATCHED ROWS, or the exclusion"),
+                None => ("a sequence cannot put out unmatched rows", "leave out WITH UNMATCHED ROWS"),
+            };
+            self.report.error("unsupported", clause.pattern_span.clone(), primary).hint(hint);
         }
         Some(Pattern {
             partition_by: partition_by.into_iter().collect::<Option<_>>()?,
@@ -195,6 +207,40 @@ impl Checker<'_, '_> {
             steps,
             fields,
         })
+    }
+
+    /// Refuses a skip to a row that is the match's first in every match that has it.
+    fn skip_moves(&mut self, clause: &Clause<'_>, skip: Option<&Skip>, steps: &[Step]) {
+        let (SkipTo::First(name) | SkipTo::Last(name)) = &clause.skip else { return };
+        let further = match skip {
+            Some(Skip::ToFirst(labels)) => takes_further(steps, labels, true),
+            Some(Skip::ToLast(labels)) => takes_further(steps, labels, false),
+            _ => return,
+        };
+        if !further {
+            let primary = format!("no match has a row of `{}` behind its first row: the search would stay where it is", shown(&name.name));
+            self.report
+                .error("skip-to-first-row", name.span.clone(), primary)
+                .hint("AFTER MATCH SKIP TO NEXT ROW begins again at the next row");
+        }
+    }
+
+    fn order_key(&mut self, item: &OrderItem<'_>) -> Option<OrderKey> {
+        let field = self.named_field(&item.field)?;
+        // As in SQL's default: NULL is above every value.
+        let nulls_first = item.nulls_first.unwrap_or(item.descending);
+        Some(OrderKey { field, descending: item.descending, nulls_first })
+    }
+
+    /// The order of a sequence.
+    fn by_time(&mut self, span: &Range<usize>) -> Option<OrderKey> {
+        let time = self.scope.schema.time;
+        if time.is_none() {
+            self.report
+                .error("no-time-field", span.clone(), "a sequence is in the order of event time, and no field is that")
+                .hint("name the field in the schema: `time: FIELD`");
+        }
+        Some(OrderKey { field: time?, descending: false, nulls_first: false })
     }
 
     fn named_field(&mut self, name: &Name<'_>) -> Option<FieldId> {
@@ -222,17 +268,16 @@ impl Checker<'_, '_> {
         None
     }
 
-    /// Checks the nodes up to `root`, which come after those of the expression before it. The operand that they become.
+    /// Checks the nodes up to `root`, which come after those of the expression before it in the text. The operand that they become.
     fn checked(&mut self, root: AstId, defines: bool) -> Option<Operand> {
         self.expr = Expr::new();
-        if let Some(symbols) = &mut self.symbols {
-            symbols.found.clear();
-            symbols.defines = defines;
-        }
-        let first = self.operands.len();
-        for id in self.ast.ids().skip(first).take(root.index() + 1 - first) {
-            let operand = self.operand(id).unwrap_or(Operand::Invalid);
-            self.operands.push(operand);
+        let symbols = self.symbols.as_mut()?;
+        symbols.found.clear();
+        symbols.defines = defines;
+        let before = symbols.roots.partition_point(|other| *other < root.index());
+        let first = before.checked_sub(1).map_or(0, |before| symbols.roots[before] + 1);
+        for id in self.ast.ids().take(root.index() + 1).skip(first) {
+            self.operands[id.index()] = self.operand(id).unwrap_or(Operand::Invalid);
             if self.full {
                 let primary = format!("an expression has more than {} operations and constants", self.scope.limits.nodes);
                 self.report.error("limit", 0..0, primary);
@@ -495,6 +540,40 @@ fn define(formula: Formula, label: Label, fields: u32) -> Define {
     }
 }
 
+/// Whether a row behind the first of a match may be one of `labels`; with `first`, and none before it.
+fn takes_further(steps: &[Step], labels: &Labels, first: bool) -> bool {
+    // Steps, each before and after the first row was taken.
+    let mut seen = vec![[false; 2]; steps.len()];
+    let mut open = vec![(0, false)];
+    while let Some((at, further)) = open.pop() {
+        if std::mem::replace(&mut seen[at][usize::from(further)], true) {
+            continue;
+        }
+        let mut go = |to: u32, further| open.push((to as usize, further));
+        let next = at as u32 + 1;
+        let takes = match steps[at] {
+            Step::Take { label, .. } => [Some(label), None],
+            Step::Await { label, also, .. } => [label, also],
+            _ => [None; 2],
+        };
+        let wanted = takes.into_iter().flatten().any(|label| labels.contain(label));
+        if wanted && further {
+            return true;
+        }
+        match steps[at] {
+            Step::Split { first, second } => {
+                go(first, further);
+                go(second, further);
+            }
+            Step::Jump(to) | Step::Again { to, .. } => go(to, further),
+            Step::Take { .. } if wanted && first => {}
+            Step::Accept => {}
+            _ => go(next, further || takes[0].is_some()),
+        }
+    }
+    false
+}
+
 /// Builds the steps of a pattern.
 struct Automaton<'a> {
     labels: &'a [Arc<str>],
@@ -509,7 +588,7 @@ struct Automaton<'a> {
 /// Whether a term may match no row.
 fn may_be_empty(term: &Term<'_>) -> bool {
     match term {
-        Term::Row(_) => false,
+        Term::Row(_) | Term::Await { .. } => false,
         Term::Empty | Term::Start | Term::End => true,
         Term::Sequence(terms) | Term::Permute(terms) => terms.iter().all(may_be_empty),
         Term::Either(terms) => terms.iter().any(may_be_empty),
@@ -525,6 +604,10 @@ impl Automaton<'_> {
         }
         self.steps.push(step);
         Ok(self.steps.len() - 1)
+    }
+
+    fn label(&self, name: &Name<'_>) -> Label {
+        self.labels.iter().position(|label| **label == *name.name).unwrap_or(0) as Label
     }
 
     fn here(&self) -> u32 {
@@ -553,8 +636,14 @@ impl Automaton<'_> {
             Term::Start => drop(self.push(Step::Start)?),
             Term::End => drop(self.push(Step::End)?),
             Term::Row(name) => {
-                let label = self.labels.iter().position(|label| **label == *name.name).unwrap_or(0) as Label;
+                let label = self.label(name);
                 self.push(Step::Take { label, excluded: self.excluded })?;
+            }
+            Term::Await { name, also, except } => {
+                *self.excludes = true;
+                let label = |name: &Option<Name<'_>>| name.as_ref().map(|name| self.label(name));
+                let step = Step::Await { label: label(name), also: label(also), except: [label(&except[0]), label(&except[1])] };
+                self.push(step)?;
             }
             Term::Sequence(terms) => terms.iter().try_for_each(|term| self.term(term))?,
             Term::Either(terms) => {

@@ -88,14 +88,14 @@ fn a_document_says_all_that_the_model_has() {
     assert_eq!((rule.score, rule.action, rule.status, rule.outcome.as_deref()), (35_125, Action::Block, Status::Shadow, Some("item-7")));
     assert_eq!(rule.tags, ["night".into(), "2026".into()]);
     assert_eq!(rule.tests.iter().map(|test| test.matches).collect::<Vec<_>>(), [true, false]);
-    let event = json!(rule.tests[0].event);
+    let event = json!(rule.tests[0].events[0]);
     assert_eq!(
         event.to_string(),
         r#"{"amount":950,"big":1e3,"code":"0742","event_time":"2026-01-01T02:00:00Z","mcc":"7995","none":null,"note":"yes"}"#
             .replace("1e3", &event["big"].to_string())
     );
     assert_eq!(event["big"].as_f64(), Some(1000.0));
-    assert_eq!(json!(rule.tests[1].event).to_string(), r#"{"amount":900.50,"flags":[true,{"a":null}]}"#);
+    assert_eq!(json!(rule.tests[1].events[0]).to_string(), r#"{"amount":900.50,"flags":[true,{"a":null}]}"#);
     assert_eq!((&*seven.id, &*seven.when, seven.score, seven.action), ("007", "a = 1", 0, Action::Allow));
     assert_eq!((&*shop.id, shop.action, &shop.tags[..]), ("merchant-limit-0", Action::Review, &["limits".into()][..]));
     assert_eq!(
@@ -114,7 +114,7 @@ fn json_is_read_by_the_same_model() {
     assert_eq!(json!(document.lists[0].1).to_string(), r#"["a",1,true,1.50]"#);
     let rule = &document.rules[0];
     assert_eq!((&*rule.id, &*rule.when, rule.score), ("7", "a = \"x\" AND HERE > 1", 1500));
-    assert_eq!(rule.tests[0].event["a"], "𝄞/");
+    assert_eq!(rule.tests[0].events[0]["a"], "𝄞/");
     assert_eq!(
         rule.origin.locate(&rule.when, rule.when.find("HERE").expect("in the condition")),
         words(&json.replace("HERE", "Wrd"))["Wrd"]
@@ -288,7 +288,7 @@ error[unknown-key]: unknown key `whem` in a rule
   --> pack/f.yaml:3:5 (rule a)
    |     when: b > 1
    |     ^^^^
-  hint: a condition on single rows belongs into DEFINE
+  hint: a rule has one; a condition on single rows is part of the pattern
 ",
         ),
         (

@@ -1,9 +1,10 @@
-//! The clause MATCH_RECOGNIZE: its parts in the order of the standard, each but PATTERN and DEFINE optional.
+//! The clause MATCH_RECOGNIZE: its parts in the order of the standard, each but PATTERN optional.
 
-use super::{Keyword, OR, Parsed, Parser, Stop};
+use super::{OR, Parsed, Parser, Stop};
 use crate::pattern::{AggregateFunction, Output};
+use crate::rule::Clause as Form;
 use crate::rule::ast::{Ast, AstId, Navigate, Syntax};
-use crate::rule::lexer::{Kind, Lexer, Token};
+use crate::rule::lexer::Kind;
 use crate::rule::limits::Limits;
 use crate::rule::report::Report;
 use std::borrow::Cow;
@@ -36,6 +37,12 @@ pub enum Term<'t> {
         most: Option<u32>,
         greedy: bool,
     },
+    /// Of a sequence: see [`crate::pattern::Step::Await`].
+    Await {
+        name: Option<Name<'t>>,
+        also: Option<Name<'t>>,
+        except: [Option<Name<'t>>; 2],
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -64,13 +71,14 @@ pub enum SkipTo<'t> {
 #[derive(Debug)]
 pub struct Clause<'t> {
     pub partition_by: Vec<Name<'t>>,
-    pub order_by: Vec<OrderItem<'t>>,
+    /// `None`: the event time, which sequences are in the order of.
+    pub order_by: Option<Vec<OrderItem<'t>>>,
     pub measures: Vec<Item<'t>>,
     pub output: Output,
     pub skip: SkipTo<'t>,
     pub pattern: Term<'t>,
     pub pattern_span: Range<usize>,
-    /// The interval, and where it stands.
+    /// The interval.
     pub within: Option<AstId>,
     pub subsets: Vec<(Name<'t>, Vec<Name<'t>>)>,
     pub defines: Vec<Item<'t>>,
@@ -81,31 +89,11 @@ pub fn folded(name: Cow<'_, str>, quoted: bool) -> Cow<'_, str> {
     if quoted || !name.chars().any(char::is_lowercase) { name } else { Cow::Owned(name.to_uppercase()) }
 }
 
-/// Reads the body of a MATCH_RECOGNIZE. `None`: a syntax error, which is in the report.
-pub fn parse<'t>(text: &'t str, limits: &Limits, report: &mut Report<'t>) -> Option<(Clause<'t>, Ast<'t>)> {
-    if text.len() > limits.condition_bytes.min(u32::MAX as usize - 1) {
-        report
-            .error("limit", 0..0, format!("the pattern has {} bytes", text.len()))
-            .detail(format!("at most {} are allowed", limits.condition_bytes));
-        return None;
-    }
-    let mut parser = Parser {
-        text,
-        lexer: Lexer::new(text),
-        token: Token { kind: Kind::End, start: 0, end: 0 },
-        ahead: None,
-        keyword: Keyword::None,
-        end: 0,
-        ast: Ast::for_text(text.len().min(1 << 16)),
-        stack: Vec::with_capacity(8),
-        depth: 0,
-        in_pattern: true,
-        limits,
-        report,
-    };
-    parser.advance();
-    let clause = parser.clause().ok()?;
-    Some((clause, parser.ast))
+/// Reads a pattern as what `form` says: the body of a MATCH_RECOGNIZE, or a sequence as such a one. `None`: a syntax error, which is in the report.
+pub fn parse<'t>(text: &'t str, form: Form, limits: &Limits, report: &mut Report<'t>) -> Option<(Clause<'t>, Ast<'t>)> {
+    let mut parser = Parser::new(text, true, limits, report)?;
+    let clause = if form == Form::Sequence { parser.sequence_clause() } else { parser.clause() };
+    Some((clause.ok()?, parser.ast))
 }
 
 impl<'t> Parser<'t, '_> {
@@ -125,17 +113,7 @@ impl<'t> Parser<'t, '_> {
                 }
             }
         }
-        let mut measures = Vec::new();
-        if self.take_word("measures") {
-            loop {
-                let root = self.expression(OR)?.id;
-                self.expect_word("AS")?;
-                measures.push(Item { name: self.name("the name of the measure", false)?, root });
-                if !self.take(Kind::Comma) {
-                    break;
-                }
-            }
-        }
+        let measures = self.measures()?;
         let output = self.output()?;
         let skip = self.skip()?;
         self.take_word("initial");
@@ -177,15 +155,33 @@ impl<'t> Parser<'t, '_> {
                 }
             }
         }
-        self.take(Kind::Semicolon);
-        if self.token.kind != Kind::End {
-            return Err(self.unexpected("a comma or the end of the clause"));
-        }
+        self.clause_end("a comma or the end of the clause")?;
+        let order_by = Some(order_by);
         Ok(Clause { partition_by, order_by, measures, output, skip, pattern, pattern_span, within, subsets, defines })
     }
 
+    pub(super) fn clause_end(&mut self, expected: &str) -> Result<(), Stop> {
+        self.take(Kind::Semicolon);
+        if self.token.kind == Kind::End { Ok(()) } else { Err(self.unexpected(expected)) }
+    }
+
+    pub(super) fn measures(&mut self) -> Result<Vec<Item<'t>>, Stop> {
+        let mut measures = Vec::new();
+        if self.take_word("measures") {
+            loop {
+                let root = self.expression(OR)?.id;
+                self.expect_word("AS")?;
+                measures.push(Item { name: self.name("the name of the measure", false)?, root });
+                if !self.take(Kind::Comma) {
+                    break;
+                }
+            }
+        }
+        Ok(measures)
+    }
+
     /// A name; variables are folded as SQL does it.
-    fn name(&mut self, expected: &str, variable: bool) -> Result<Name<'t>, Stop> {
+    pub(super) fn name(&mut self, expected: &str, variable: bool) -> Result<Name<'t>, Stop> {
         if !matches!(self.token.kind, Kind::Word | Kind::Quoted) {
             return Err(self.unexpected(expected));
         }
@@ -195,7 +191,7 @@ impl<'t> Parser<'t, '_> {
         Ok(Name { name: if variable { folded(part, quoted) } else { part }, span })
     }
 
-    fn names(&mut self, expected: &str) -> Result<Vec<Name<'t>>, Stop> {
+    pub(super) fn names(&mut self, expected: &str) -> Result<Vec<Name<'t>>, Stop> {
         let mut names = vec![self.name(expected, false)?];
         while self.take(Kind::Comma) {
             names.push(self.name(expected, false)?);
@@ -231,7 +227,7 @@ impl<'t> Parser<'t, '_> {
         words.iter().try_for_each(|word| self.expect_word(word))
     }
 
-    fn output(&mut self) -> Result<Output, Stop> {
+    pub(super) fn output(&mut self) -> Result<Output, Stop> {
         if self.take_word("one") {
             self.words(&["ROW", "PER", "MATCH"])?;
             return Ok(Output::OneRow);
@@ -253,7 +249,7 @@ impl<'t> Parser<'t, '_> {
         Ok(Output::AllRows { empty, unmatched })
     }
 
-    fn skip(&mut self) -> Result<SkipTo<'t>, Stop> {
+    pub(super) fn skip(&mut self) -> Result<SkipTo<'t>, Stop> {
         if !self.take_word("after") {
             return Ok(SkipTo::PastLastRow);
         }
@@ -373,7 +369,7 @@ impl<'t> Parser<'t, '_> {
         Ok(Term::Repeated { term: Box::new(term), least, most, greedy })
     }
 
-    fn count(&mut self) -> Result<Option<u32>, Stop> {
+    pub(super) fn count(&mut self) -> Result<Option<u32>, Stop> {
         if self.token.kind != Kind::Number {
             return Ok(None);
         }
