@@ -44,6 +44,7 @@
 //! | `expr` | `event`, `id` |
 //! | `flow` | `id` |
 //! | `parallel` | |
+//! | `snapshot` | |
 //! | `pattern` | `event`, `expr`, `id` |
 //! | `window` | `event`, `expr`, `id` |
 //! | `rule` | `event`, `expr`, `id`, `pattern`, `window` |
@@ -57,9 +58,9 @@
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
-//! | `connector` | `codec`, `event`, `id` |
+//! | `connector` | `codec`, `event`, `id`, `snapshot` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `temporal`, `window`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `snapshot`, `tables`, `temporal`, `window`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -83,6 +84,7 @@ pub mod flow;
 pub mod id;
 pub mod parallel;
 pub mod pattern;
+pub mod snapshot;
 pub mod window;
 
 // The rule path, to the artifact.
