@@ -60,7 +60,7 @@ impl Capture {
     }
 
     /// The next chunk to be copied, with its slots; `None`: all are.
-    pub fn next(&mut self) -> Option<(usize, std::ops::Range<u32>)> {
+    pub fn next_chunk(&mut self) -> Option<(usize, std::ops::Range<u32>)> {
         let chunk = self.next + self.changed[self.next..].iter().position(|changed| *changed)?;
         self.next = chunk + 1;
         Some((chunk, (chunk * SLOTS) as u32..((chunk + 1) * SLOTS).min(self.slots) as u32))

@@ -90,7 +90,7 @@ impl Group {
 
     /// Copies the next chunk that had changed, with its number; `None`: the copy is complete.
     pub fn capture(&mut self) -> Option<(usize, Chunk)> {
-        let Some((number, slots)) = self.capture.as_mut()?.next() else {
+        let Some((number, slots)) = self.capture.as_mut()?.next_chunk() else {
             self.capture = None;
             return None;
         };
