@@ -2,13 +2,17 @@
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use dynamic_cep::connector::snapshots::SnapshotFolder;
 use dynamic_cep::event::{EventBatch, Schema};
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::window::NamedWindow;
 use dynamic_cep::rule::{Limits, Origin, check};
-use dynamic_cep::temporal::windows::Windows;
+use dynamic_cep::snapshot::Chunk;
+use dynamic_cep::temporal::windows::group::SavedGroup;
+use dynamic_cep::temporal::windows::{Windows, capture};
 use dynamic_cep::window::Window;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const KEYS: u64 = 1_000_000;
 const BATCH: usize = 32_768;
@@ -93,5 +97,115 @@ fn shared(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, shared);
+/// A snapshot of a million keys: taken at once, and beside a stream of batches; its answers compared with those of the state that went on.
+fn snapshots(_: &mut Criterion) {
+    let schema = schema();
+    let one = windows([over("COUNT(*)", "7 days"), over("SUM(cents)", "7 days")].into_iter());
+    for (name, windows) in [("20 over 1M keys", twenty()), ("count and sum over 1M keys", one)] {
+        let definitions: Vec<String> = (0..windows.len()).map(|number| number.to_string()).collect();
+        let (mut state, mut next) = filled(&windows, KEYS as usize * 10 / BATCH);
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || SnapshotFolder::open(folder.path()).expect("a folder of snapshots");
+        // The first one at once, the second beside the stream: nothing may be left out.
+        let start = Instant::now();
+        let written = write_beside(open(), &mut state, &definitions, || None);
+        let at_once = start.elapsed();
+        let packed: u64 = written.chunks.iter().map(|chunk| chunk.packed).sum();
+        eprintln!("{name}: snapshot at once {at_once:.2?} with fsync, {packed} bytes");
+        // Every chunk has changed again.
+        for number in next..next + 3 {
+            drop(state.take(&batch(&schema, number)));
+        }
+        next += 3;
+        let start = Instant::now();
+        let written = write_beside(open(), &mut state, &definitions, || {
+            next += 1;
+            Some(batch(&schema, next - 1))
+        });
+        eprintln!(
+            "{name}: beside the stream {:.2?}, {} batches meanwhile; begun in {:.2?}, longest step {:.2?}, longest batch {:.2?}",
+            start.elapsed(),
+            written.batches.len(),
+            written.begun,
+            written.longest_step,
+            written.longest_batch
+        );
+        assert!(written.begun.max(written.longest_step) < Duration::from_millis(500), "the stream stands still");
+        let shelf = open();
+        let start = Instant::now();
+        let mut read = |_: usize, chunk: usize| Ok(shelf.chunk(&written.chunks[chunk]).expect("a sound chunk"));
+        let mut restored =
+            Windows::restored(&schema, &windows, &definitions, 0, &written.groups, &mut read).expect("what was saved").windows;
+        eprintln!("{name}: restored in {:.2?}", start.elapsed());
+        assert_eq!(restored.keys(), written.groups[0].keys);
+        // What came meanwhile comes again, and then both agree on what comes next.
+        written.batches.iter().for_each(|batch| drop(restored.take(batch)));
+        for number in next..next + 3 {
+            let batch = batch(&schema, number);
+            assert_eq!(state.take(&batch), restored.take(&batch), "batch {number}");
+        }
+    }
+}
+
+/// What came of a snapshot.
+struct Written {
+    groups: Vec<SavedGroup>,
+    chunks: Vec<Chunk>,
+    begun: Duration,
+    longest_step: Duration,
+    longest_batch: Duration,
+    batches: Vec<EventBatch>,
+}
+
+/// Takes a snapshot of windows of one group: a thread packs and writes what is copied between batches.
+fn write_beside(
+    mut folder: SnapshotFolder,
+    state: &mut Windows,
+    definitions: &[String],
+    mut next: impl FnMut() -> Option<EventBatch>,
+) -> Written {
+    let start = Instant::now();
+    let groups = state.begin_capture(definitions);
+    let begun = start.elapsed();
+    assert_eq!(groups.len(), 1);
+    let (queue, jobs) = std::sync::mpsc::sync_channel::<(usize, capture::Chunk)>(32);
+    let count = groups[0].chunks();
+    let writer = std::thread::spawn(move || {
+        let mut chunks: Vec<Option<Chunk>> = vec![None; count];
+        while let Ok((number, chunk)) = jobs.recv() {
+            chunks[number] = Some(folder.put(&chunk.encode()).expect("room on the disk"));
+        }
+        chunks.into_iter().map(|chunk| chunk.expect("every chunk has changed")).collect()
+    });
+    let (mut longest_step, mut longest_batch) = (Duration::ZERO, Duration::ZERO);
+    let mut batches = Vec::new();
+    let mut done = false;
+    while !done {
+        let (mut step, mut words) = (Duration::ZERO, 0);
+        while words < capture::STEP_WORDS {
+            let start = Instant::now();
+            let copied = state.capture();
+            step += start.elapsed();
+            let Some((_, number, chunk)) = copied else {
+                done = true;
+                break;
+            };
+            words += chunk.words();
+            // Waiting for the disk is no pause of the stream: `match` goes on with the next batch instead.
+            queue.send((number, chunk)).expect("a writer");
+        }
+        longest_step = longest_step.max(step);
+        if let Some(batch) = next() {
+            let start = Instant::now();
+            drop(state.take(&batch));
+            longest_batch = longest_batch.max(start.elapsed());
+            batches.push(batch);
+        }
+    }
+    drop(queue);
+    let chunks = writer.join().expect("a writer");
+    Written { groups, chunks, begun, longest_step, longest_batch, batches }
+}
+
+criterion_group!(benches, shared, snapshots);
 criterion_main!(benches);

@@ -21,6 +21,8 @@
 //!   candidates that are left, with [`expr`] over whole columns. [`decide`] makes a score and an action of the hits.
 //! * **Over time.** [`mod@window`] and [`pattern`] are what rules say of several events. [`temporal`] keeps the state of keys: windows add columns to a batch before it is encoded,
 //!   which thresholds then are over as over any others; patterns see the events after it.
+//! * **State on disk.** [`mod@snapshot`] is its format, pure over bytes. State is copied in steps between batches ([`temporal::windows::capture`]), written by
+//!   [`connector::snapshots`], and `command::state` keeps it together with the positions of the inputs and the results that are out.
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`expr::oracle`], and shares neither tables nor encoder nor columnar
@@ -44,6 +46,7 @@
 //! | `expr` | `event`, `id` |
 //! | `flow` | `id` |
 //! | `parallel` | |
+//! | `snapshot` | |
 //! | `pattern` | `event`, `expr`, `id` |
 //! | `window` | `event`, `expr`, `id` |
 //! | `rule` | `event`, `expr`, `id`, `pattern`, `window` |
@@ -57,9 +60,9 @@
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
-//! | `connector` | `codec`, `event`, `id` |
+//! | `connector` | `codec`, `event`, `id`, `snapshot` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `tables`, `temporal`, `window`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `snapshot`, `tables`, `temporal`, `window`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -68,8 +71,8 @@
 //! *Rule*; *condition*, its boolean expression; *term*, a conjunction of the normal form; *threshold*, a constant that a column is compared with; *code*, the
 //! place of a value among the thresholds of its column; *residual*, the part of a term that is evaluated and not looked up; *candidate*, a
 //! row and a term whose ranges hold; *hit*, a row and a rule that matches it; *decision*, what the engine says of one event; *artifact*, compiled
-//! rules; *generation*, an artifact in service, named by its hash; *change*, of one rule; *snapshot*, a state of changing rules, named by a hash of its first artifact and the
-//! changes since; *base*, the artifact that most of them lie in; *settled rule*, a newer one that is searched with others; *loose rule*, one that is not yet; *compaction*,
+//! rules; *generation*, an artifact in service, named by its hash; *change*, of one rule; *snapshot*, of changing rules ([`live`]) one state of them, named by a hash of the first artifact and the
+//! changes since, and of a run ([`mod@snapshot`]) its state on disk; *base*, the artifact that most of them lie in; *settled rule*, a newer one that is searched with others; *loose rule*, one that is not yet; *compaction*,
 //! a new base of everything.
 //!
 //! # Modules
@@ -83,6 +86,7 @@ pub mod flow;
 pub mod id;
 pub mod parallel;
 pub mod pattern;
+pub mod snapshot;
 pub mod window;
 
 // The rule path, to the artifact.

@@ -3,7 +3,7 @@
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use dynamic_cep::command::matching::{self, Backend, Emit, Options, Progress, all_cores};
-use dynamic_cep::command::{Failure, bench, compile, devices, explain, inspect, report};
+use dynamic_cep::command::{Failure, bench, compile, devices, explain, inspect, report, snapshot, state};
 use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
@@ -50,6 +50,9 @@ enum Command {
         /// How diagnostics are shown
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
+        /// An artifact that this one is to take the place of: what of its state goes on is told
+        #[arg(long)]
+        previous: Option<PathBuf>,
         /// Threads that compile
         #[arg(long, default_value_t = all_cores(), value_parser = threads())]
         threads: usize,
@@ -100,6 +103,8 @@ enum Command {
         /// Steps that a pattern's search for one match may take
         #[arg(long, default_value_t = Limits::default().steps)]
         steps_per_match: u64,
+        #[command(flatten)]
+        state: state::Options,
     },
     /// Show why rules match an event or do not, and which miss it by one leaf
     Explain {
@@ -119,12 +124,28 @@ enum Command {
         #[arg(long)]
         rule: Option<String>,
     },
+    /// Look at snapshots of the state of a run
+    Snapshot {
+        #[command(subcommand)]
+        command: Snapshot,
+    },
     /// Show what this machine can match on, and what `auto` would choose
     Devices,
     /// Time every back end on a generated workload, after their answers have been compared
     Bench {
         #[command(flatten)]
         options: bench::Options,
+    },
+}
+
+#[derive(Subcommand)]
+enum Snapshot {
+    /// Show what the snapshots in a folder hold, and whether they are sound
+    Inspect {
+        folder: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -197,13 +218,15 @@ fn threads() -> RangedU64ValueParser<usize> {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Compile { rules, schema, output, format, threads } => {
+        Command::Compile { rules, schema, output, format, previous, threads } => {
             let compiled = compile::compile(&rules, schema.as_deref(), threads)?;
             show(&compiled.diagnostics, format);
             let Some(artifact) = &compiled.artifact else { return Ok(ExitCode::FAILURE) };
+            let state = compile::state(artifact, previous.as_deref())?;
             compile::write(artifact, &output)?;
             if format == Format::Text {
                 eprintln!("{}, {} bytes in {}", passed(&compiled), artifact.len(), output.display());
+                show_state(&state);
             }
         }
         Command::Check { rules, schema, format, threads } => {
@@ -227,12 +250,13 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             state_per_key,
             state_per_tenant,
             steps_per_match,
+            state,
         } => {
             let emit = emit.unwrap_or(if output.is_some() { Emit::Decisions } else { Emit::None });
             let pattern_limits = Limits { key_bytes: state_per_key, tenant_bytes: state_per_tenant, steps: steps_per_match };
             let options = Options { output, rejects, allowed_lateness, late, pattern_limits, ..input.options(backend, emit) };
             let mut progress = Terminal::new();
-            let summary = matching::run(&options, &mut progress);
+            let summary = matching::run_with_state(&options, &state, &mut progress);
             progress.bar.finish_and_clear();
             report::summary(&summary?, &mut io::stderr().lock())?;
         }
@@ -244,6 +268,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             print(|out| explain::explain(&artifact, &options, row, rule.as_deref(), out))?;
         }
         Command::Inspect { artifact, rule } => print(|out| inspect::inspect(&artifact, rule.as_deref(), out))?,
+        Command::Snapshot { command: Snapshot::Inspect { folder, json } } => print(|out| snapshot::inspect(&folder, json, out))?,
         Command::Devices => print(|out| devices::devices(out))?,
         Command::Bench { options } => {
             let terminal = Terminal::new();
@@ -296,6 +321,17 @@ fn print(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<
 
 /// Warnings of one code that are shown as text; a million rules may have tens of thousands. Errors are all shown, and JSON has everything.
 const WARNINGS_SHOWN: usize = 20;
+
+/// Lines about state that are shown; thousands of patterns have one each.
+const STATE_SHOWN: usize = 40;
+
+/// What state rules hold, on standard error.
+fn show_state(lines: &[String]) {
+    lines.iter().take(STATE_SHOWN).for_each(|line| eprintln!("  {line}"));
+    if lines.len() > STATE_SHOWN {
+        eprintln!("  … {} more", lines.len() - STATE_SHOWN);
+    }
+}
 
 /// Diagnostics go to standard error, in both formats.
 fn show(diagnostics: &[Diagnostic], format: Format) {

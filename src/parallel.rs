@@ -35,6 +35,10 @@ pub fn map_in_order<T: Send, R: Send>(
         drop((results, queue));
         let mut ordered = Ordered { done, waiting: BTreeMap::new(), next: 0 };
         for mut job in items.enumerate() {
+            // Where drawing items takes longest nobody waits for results, and they would pile up.
+            if !ordered.receive_ready(&mut take) {
+                return;
+            }
             loop {
                 match jobs.try_send(job) {
                     Ok(()) => break,
@@ -61,7 +65,20 @@ struct Ordered<R> {
 impl<R> Ordered<R> {
     /// Waits for one more result and takes those that are next in order; `false` when none will come or no more are wanted.
     fn receive(&mut self, take: &mut impl FnMut(R) -> bool) -> bool {
-        let Ok((number, result)) = self.done.recv() else { return false };
+        self.done.recv().is_ok_and(|done| self.accept(done, take))
+    }
+
+    /// Takes what is there without waiting; `false` when no more are wanted.
+    fn receive_ready(&mut self, take: &mut impl FnMut(R) -> bool) -> bool {
+        while let Ok(done) = self.done.try_recv() {
+            if !self.accept(done, take) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn accept(&mut self, (number, result): (usize, R), take: &mut impl FnMut(R) -> bool) -> bool {
         self.waiting.insert(number, result);
         while let Some(result) = self.waiting.remove(&self.next) {
             if !take(result) {
@@ -76,6 +93,25 @@ impl<R> Ordered<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_are_taken_while_items_are_slow_to_come() {
+        let taken = std::cell::Cell::new(0);
+        let items = (0..20).inspect(|item| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(*item < 10 || taken.get() > 0, "nothing was taken before item {item}");
+        });
+        map_in_order(
+            items,
+            2,
+            |item| item,
+            |_| {
+                taken.set(taken.get() + 1);
+                true
+            },
+        );
+        assert_eq!(taken.get(), 20);
+    }
 
     #[test]
     fn results_come_in_order_whatever_the_threads_do() {

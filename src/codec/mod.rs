@@ -142,6 +142,19 @@ pub struct Decoded {
     pub bad: Vec<BadRow>,
 }
 
+impl Decoded {
+    /// The piece that begins with the input row `from` of this one and has `rows` of them.
+    #[must_use]
+    pub fn slice(&self, from: usize, rows: usize) -> Self {
+        let before = |row: usize| self.bad.partition_point(|bad| bad.row < row);
+        let (first, last) = (before(from), before(from + rows));
+        let bad = self.bad[first..last].iter().map(|bad| BadRow { row: bad.row - from, ..bad.clone() }).collect();
+        let (start, good) = (from - first, rows - (last - first));
+        let columns = self.columns.iter().map(|column| column.as_ref().map(|column| column.slice(start, good))).collect();
+        Self { input_rows: rows, rows: good, columns, bad }
+    }
+}
+
 /// An input being decoded.
 pub trait Decoder: Send {
     /// The next piece, of at most as many input rows as a batch may have; `None` at the end.

@@ -1,8 +1,10 @@
 //! `compile` and `check`: rules to an artifact, or to diagnostics alone.
 
 use super::Failure;
+use super::held;
 use super::sources::{self, Named, SchemaSources};
 use crate::compile::Compiled;
+use crate::tables::Artifact;
 use std::path::{Path, PathBuf};
 
 /// Compiles rule files or pack folders.
@@ -16,6 +18,20 @@ pub fn compile(rules: &[PathBuf], schema: Option<&Path>, threads: usize) -> Resu
             sources::compile(&files, pack.as_deref(), SchemaSources { given: schema, events: &events }, threads)
         }
     }
+}
+
+/// What state the rules of an artifact hold, and, where it takes the place of another, what goes on; a line each.
+///
+/// # Errors
+/// A previous artifact that cannot be opened.
+pub fn state(artifact: &[u8], previous: Option<&Path>) -> Result<Vec<String>, Failure> {
+    let artifact = Artifact::from_bytes(artifact)?;
+    let mut lines: Vec<String> = held::bounds(&artifact).into_iter().map(|bound| format!("holds {bound}")).collect();
+    if let Some(path) = previous {
+        let previous = Artifact::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        lines.extend(held::swap(&previous, &artifact));
+    }
+    Ok(lines)
 }
 
 /// Writes an artifact: under a temporary name, then renamed, so that nobody maps a file that is still being written.

@@ -15,6 +15,7 @@ use crate::rule::Limits;
 use crate::rule::lists::Lists;
 use crate::tables::Artifact;
 use crate::tables::layout::NONE;
+use crate::temporal::capture::{Captured, Restored, SavedPatterns};
 use crate::temporal::conditions::Conditions;
 use crate::temporal::finding::json;
 use crate::temporal::patterns::{Counters, Found, PatternRule, Patterns};
@@ -79,39 +80,69 @@ impl RowConditions {
     }
 }
 
+/// The fields that patterns may name.
+fn seen(artifact: &Artifact) -> Schema {
+    let mut schema = artifact.schema().clone();
+    schema.truncate(artifact.patterns().first().map_or(0, |(_, pattern)| pattern.fields as usize));
+    schema
+}
+
+/// The state of patterns in a snapshot: what is said of it, and who reads its chunks.
+pub(super) type Saved<'s> = (&'s SavedPatterns, &'s mut dyn FnMut(&str, usize) -> Result<Vec<u8>, String>);
+
+/// The patterns of `artifact`, which go on from `saved`; `None`: it has none that are in service.
+pub(super) fn patterns(artifact: &Artifact, options: &Options, saved: Option<Saved>) -> Result<Option<Restored>, String> {
+    let rules: Vec<PatternRule> = artifact
+        .patterns()
+        .iter()
+        .filter(|(rule, _)| artifact.rule(*rule).status != OFF)
+        .map(|(rule, pattern)| {
+            let tenant = artifact.rule(*rule).tenant;
+            let tenant = (tenant != NONE).then(|| artifact.manifest().tenants[tenant as usize].as_str().into());
+            PatternRule { rule: *rule, name: artifact.rule_name(*rule).into(), tenant, pattern: Arc::clone(pattern) }
+        })
+        .collect();
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let (schema, limits) = (seen(artifact), options.pattern_limits);
+    let lateness = super::windows::behind(artifact, options).allowed_lateness;
+    match saved {
+        Some((head, chunk)) => Patterns::restored(schema, rules, lateness, limits, head, chunk).map(Some),
+        None => {
+            let patterns = Patterns::new(schema, rules, lateness, limits);
+            Ok(Some(Restored { patterns, kept: Vec::new(), dropped: Vec::new() }))
+        }
+    }
+}
+
 /// The patterns of a run.
 pub(super) struct Stage {
     patterns: Patterns,
     late: Option<ResultWriter>,
+    late_name: Option<String>,
     schema: SchemaRef,
     emit: bool,
 }
 
 impl Stage {
-    /// The patterns, and who matches their row conditions: `choice`, or without one nobody, for a look at each row by itself. `None`: the rules have no pattern.
-    pub fn new(artifact: &Artifact, options: &Options, choice: Option<Choice>) -> Result<Option<(Self, RowConditions)>, Failure> {
-        let rules: Vec<PatternRule> = artifact
-            .patterns()
-            .iter()
-            .filter(|(rule, _)| artifact.rule(*rule).status != OFF)
-            .map(|(rule, pattern)| {
-                let tenant = artifact.rule(*rule).tenant;
-                let tenant = (tenant != NONE).then(|| artifact.manifest().tenants[tenant as usize].as_str().into());
-                PatternRule { rule: *rule, name: artifact.rule_name(*rule).into(), tenant, pattern: Arc::clone(pattern) }
-            })
-            .collect();
-        if rules.is_empty() {
-            return Ok(None);
-        }
-        let mut schema = artifact.schema().clone();
-        schema.truncate(rules.first().map_or(0, |rule| rule.pattern.fields as usize));
-        let patterns = Patterns::new(schema.clone(), rules, options.allowed_lateness, options.pattern_limits);
-        let conditions = RowConditions::new(&patterns, schema, choice)?;
+    /// `patterns` in service, late rows in parts from row `part` on or in one file, and who matches their row conditions: `choice`, or without one nobody, for a look at each row by itself.
+    pub fn new(
+        patterns: Patterns,
+        artifact: &Artifact,
+        options: &Options,
+        choice: Option<Choice>,
+        part: Option<u64>,
+    ) -> Result<(Self, RowConditions), Failure> {
+        let conditions = RowConditions::new(&patterns, seen(artifact), choice)?;
         let late = match &options.late {
-            Some(name) => Some(ResultWriter::create(name, &late_schema(artifact))?),
+            Some(name) => Some(match part {
+                Some(row) => ResultWriter::create_part(name, &late_schema(artifact), row)?,
+                None => ResultWriter::create(name, &late_schema(artifact))?,
+            }),
             None => None,
         };
-        Ok(Some((Self { patterns, late, schema: self::schema(), emit: options.emit == Emit::Findings }, conditions)))
+        Ok((Self { patterns, late, late_name: options.late.clone(), schema: schema(), emit: options.emit == Emit::Findings }, conditions))
     }
 
     /// Takes a batch, but for its rows `hidden`; how many findings it brought. `holds`: the row conditions that hold.
@@ -142,12 +173,25 @@ impl Stage {
         self.write(&found, artifact, writer)
     }
 
-    /// Settles what is left.
-    pub fn finish(mut self, artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<(u64, Counters), Failure> {
+    /// The state as it is now, for a snapshot.
+    pub fn capture(&mut self) -> Captured {
+        self.patterns.capture()
+    }
+
+    /// Completes the part of the late rows before row `row`.
+    pub fn next_part(&mut self, row: u64, artifact: &Artifact) -> Result<(), Failure> {
+        let Some((writer, name)) = self.late.as_mut().zip(self.late_name.as_deref()) else { return Ok(()) };
+        Ok(writer.next_part(name, &late_schema(artifact), row)?)
+    }
+
+    /// Settles what is left, unless the run is to `go_on` another time.
+    pub fn finish(&mut self, go_on: bool, artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<(u64, Counters), Failure> {
         let mut found = Vec::new();
-        self.patterns.finish(&mut found);
+        if !go_on {
+            self.patterns.finish(&mut found);
+        }
         let count = self.write(&found, artifact, writer)?;
-        if let Some(late) = self.late {
+        if let Some(late) = self.late.take() {
             late.finish()?;
         }
         Ok((count, self.patterns.counters()))

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::findings::{self, RowConditions};
 use super::sources::{self, Named, SchemaSources};
+use super::state::{self, Start};
 use super::windows;
 use crate::connector::sink::ResultWriter;
 use crate::connector::source::{EventSource, ReadBatch, Reject, reject_batch, reject_schema};
@@ -23,6 +24,7 @@ use crate::temporal::patterns::{Counters, Limits};
 use arrow::array::{Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,6 +113,8 @@ pub struct Summary {
     pub findings: u64,
     pub patterns: Option<Counters>,
     pub windows: Option<windows::Counters>,
+    /// Where the state is saved.
+    pub state: Option<state::Told>,
     pub backend: Backend,
     pub reason: String,
     pub routed: Routed,
@@ -164,12 +168,15 @@ pub(super) struct Staged {
     pub batch: ReadBatch,
     /// Its rows that patterns are not to see, ascending.
     pub late: Vec<u32>,
+    /// A snapshot is taken after it, before this row.
+    pub cut: Option<u64>,
 }
 
 /// What came of one batch.
 struct Done {
     batch: EventBatch,
     late: Vec<u32>,
+    cut: Option<u64>,
     rows: usize,
     bytes_read: u64,
     rejects: Vec<Reject>,
@@ -188,6 +195,14 @@ struct Done {
 /// # Errors
 /// Files that cannot be read or written, errors in the rules, a back end that cannot be had, with `strict` the first bad row.
 pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
+    run_with_state(options, &state::Options::default(), progress)
+}
+
+/// Runs the command with state that outlasts it.
+///
+/// # Errors
+/// As [`run`]; snapshots that cannot be read or written, inputs that are not those that were read before.
+pub fn run_with_state(options: &Options, state: &state::Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
     let started = Instant::now();
     let mut options = options.clone();
     if options.emit != Emit::None && options.rejects.is_some() && options.rejects == options.output {
@@ -211,7 +226,7 @@ pub fn run(options: &Options, progress: &mut dyn Progress) -> Result<Summary, Fa
     };
     let matcher = Matcher { artifact, generation, engine, choice };
     let prepare = started.elapsed();
-    let mut summary = matcher.stream(source, &options, progress)?;
+    let mut summary = matcher.stream(source, &options, state, progress)?;
     summary.prepare = prepare;
     if small && options.backend == Backend::Auto {
         summary.reason = "too little work to open a GPU for".to_owned();
@@ -253,8 +268,12 @@ pub fn load(options: &mut Options, progress: &mut dyn Progress) -> Result<Arc<Ar
 }
 
 impl Matcher {
-    fn needed(&self) -> Vec<FieldId> {
+    fn needed(&self, saves: bool) -> Vec<FieldId> {
         let schema = self.artifact.schema();
+        if saves && !self.artifact.windows().is_empty() {
+            // Rows that wait may be judged by other rules, which read other fields.
+            return (0..self.artifact.event_schema().fields().len()).map(FieldId::new).collect();
+        }
         let mut needed = match &self.engine {
             Engine::Tables(_) => self.generation.fields(),
             Engine::Reference(reference) => reference.fields(),
@@ -273,34 +292,60 @@ impl Matcher {
         needed
     }
 
-    fn stream(self, source: EventSource, options: &Options, progress: &mut dyn Progress) -> Result<Summary, Failure> {
+    fn stream(
+        self,
+        source: EventSource,
+        options: &Options,
+        state: &state::Options,
+        progress: &mut dyn Progress,
+    ) -> Result<Summary, Failure> {
         let total = source.total_bytes();
         let output_schema = output_schema(&self.artifact, options.emit);
-        let mut writer = match (&options.output, options.emit) {
-            (_, Emit::None) => None,
-            (name, _) => Some(ResultWriter::create(name.as_deref().unwrap_or("-"), &output_schema)?),
+        let Start { mut windows, patterns, positions, keeper } = state::start(&self.artifact, options, state, &source, progress)?;
+        let first: u64 = positions.iter().map(|source| source.rows).sum();
+        let part = state.snapshot_every.map(|_| first);
+        let create = |name: &str, schema: &SchemaRef| match part {
+            Some(row) => ResultWriter::create_part(name, schema, row),
+            None => ResultWriter::create(name, schema),
         };
-        let mut rejects = options.rejects.as_deref().map(|name| ResultWriter::create(name, &reject_schema())).transpose()?;
+        let output = options.output.as_deref().unwrap_or("-");
+        let mut writer = (options.emit != Emit::None).then(|| create(output, &output_schema)).transpose()?;
+        let mut rejects = options.rejects.as_deref().map(|name| create(name, &reject_schema())).transpose()?;
         let mut summary = self.empty_summary(options);
         let mut failure: Option<Failure> = None;
         let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
-        let mut windows = windows::Stage::new(&self.artifact, options)?;
-        let (mut patterns, conditions) =
-            findings::Stage::new(&self.artifact, &windows::behind(&self.artifact, options), self.choice)?.unzip();
+        let behind = windows::behind(&self.artifact, options);
+        let patterns = patterns.map(|patterns| findings::Stage::new(patterns, &self.artifact, &behind, self.choice, part)).transpose()?;
+        let (mut patterns, conditions) = patterns.unzip();
         let wall = Instant::now();
-        let mut reader = source.read(&self.needed(), options.batch_rows, options.strict);
+        let saves = keeper.is_some() && options.allowed_lateness > 0;
+        let mut reader = source.read_on(&self.needed(saves), options.batch_rows, options.strict, positions);
+        state.stop_after.into_iter().for_each(|rows| reader.end_after(rows));
+        let keeper = RefCell::new(keeper);
         let mut fault = None;
         let batches = std::iter::from_fn(|| {
             let start = Instant::now();
             let batch = reader.next();
             read += start.elapsed();
-            let staged = match (batch, &mut windows) {
+            let mut keeper = keeper.borrow_mut();
+            let goes_on = keeper.is_some() && reader.ended_early();
+            let mut staged = match (batch, &mut windows) {
                 (Some(Err(error)), _) => Err(error.into()),
                 (Some(Ok(batch)), Some(windows)) => windows.take(batch).map(Some),
-                (Some(Ok(batch)), None) => Ok(Some(Staged { batch, late: Vec::new() })),
-                (None, Some(windows)) => Ok(windows.rest()),
-                (None, None) => Ok(None),
+                (Some(Ok(batch)), None) => Ok(Some(Staged { batch, late: Vec::new(), cut: None })),
+                (None, Some(windows)) if !goes_on => Ok(windows.rest()),
+                (None, _) => Ok(None),
             };
+            if let (Ok(Some(staged_batch)), Some(keeper)) = (&mut staged, &mut *keeper) {
+                if keeper.is_due(reader.rows()) {
+                    staged_batch.cut = Some(reader.rows());
+                    keeper.begin(&reader, windows.as_mut(), &self.artifact);
+                }
+                let cut = staged_batch.cut.zip(windows.as_mut()).map_or(Ok(()), |(row, windows)| windows.next_part(row));
+                if let Err(error) = cut.and_then(|()| keeper.step(windows.as_mut(), false)) {
+                    staged = Err(error);
+                }
+            }
             staged.unwrap_or_else(|error| {
                 fault = Some(error);
                 None
@@ -315,9 +360,21 @@ impl Matcher {
                 let found = patterns
                     .as_mut()
                     .map_or(Ok(0), |patterns| patterns.take(&done.batch, &done.holds, &done.late, &self.artifact, &mut writer));
+                let cut = done.cut;
                 let taken = found.and_then(|found| {
                     summary.findings += found;
                     summary.take(done, &mut writer, &mut rejects, progress, total)
+                });
+                let taken = taken.and_then(|()| {
+                    let Some(row) = cut else { return Ok(()) };
+                    writer.as_mut().map_or(Ok(()), |writer| writer.next_part(output, &output_schema, row))?;
+                    let name = options.rejects.as_deref().unwrap_or_default();
+                    rejects.as_mut().map_or(Ok(()), |rejects| rejects.next_part(name, &reject_schema(), row))?;
+                    patterns.as_mut().map_or(Ok(()), |patterns| patterns.next_part(row, &self.artifact))?;
+                    if let Some(keeper) = &mut *keeper.borrow_mut() {
+                        keeper.results_are_out(patterns.as_mut().map(findings::Stage::capture));
+                    }
+                    Ok(())
                 });
                 write += start.elapsed();
                 taken.map_err(|error| failure = Some(error)).is_ok()
@@ -329,12 +386,13 @@ impl Matcher {
         if let Some(error) = failure {
             return Err(error);
         }
-        if let Some(patterns) = patterns {
-            let (found, counters) = patterns.finish(&self.artifact, &mut writer)?;
+        let goes_on = keeper.borrow().is_some() && reader.ended_early();
+        if let Some(patterns) = &mut patterns {
+            let (found, counters) = patterns.finish(goes_on, &self.artifact, &mut writer)?;
             summary.findings += found;
             summary.patterns = Some(counters);
         }
-        summary.windows = windows.map(windows::Stage::finish).transpose()?;
+        summary.windows = windows.as_mut().map(windows::Stage::finish).transpose()?;
         reader.take_warnings().iter().for_each(|warning| progress.warning(warning));
         if let (Some(writer), Emit::Counts) = (&mut writer, options.emit) {
             for first in (0..summary.counts.len()).step_by(1 << 16) {
@@ -345,6 +403,10 @@ impl Matcher {
         for writer in [writer, rejects].into_iter().flatten() {
             writer.finish()?;
         }
+        let finish = |keeper: state::Keeper| {
+            keeper.finish(&reader, windows.as_mut(), patterns.as_mut().map(findings::Stage::capture), &self.artifact)
+        };
+        summary.state = keeper.into_inner().map(finish).transpose()?;
         summary.sum_outcomes();
         (summary.times.read, summary.times.write) = (read, write);
         summary.wall = wall.elapsed();
@@ -372,6 +434,7 @@ impl Matcher {
             findings: 0,
             patterns: None,
             windows: None,
+            state: None,
             backend: options.backend,
             reason: "asked for".to_owned(),
             routed: Routed::default(),
@@ -384,7 +447,7 @@ impl Matcher {
 
     /// One batch from columns to results: on one thread, sharing nothing that changes.
     fn process(&self, staged: Staged, conditions: Option<&RowConditions>, emit: Emit, output_schema: &SchemaRef) -> Done {
-        let Staged { batch: read, late } = staged;
+        let Staged { batch: read, late, cut } = staged;
         let batch = &read.batch;
         let mut times = Times::default();
         let mut lap = Instant::now();
@@ -421,6 +484,7 @@ impl Matcher {
         Done {
             batch: batch.clone(),
             late,
+            cut,
             rows: batch.rows(),
             bytes_read: read.bytes_read,
             labels: self.labels(batch),

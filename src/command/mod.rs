@@ -6,11 +6,15 @@ pub mod devices;
 pub mod duration;
 pub mod explain;
 mod findings;
+pub mod held;
 pub mod inspect;
 pub mod matching;
+mod order;
 pub mod report;
 pub mod size;
+pub mod snapshot;
 pub mod sources;
+pub mod state;
 mod windows;
 
 use crate::rule::Diagnostic;

@@ -43,6 +43,11 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         let untimed = if windows.untimed > 0 { format!(", {} without a time", windows.untimed) } else { String::new() };
         writeln!(out, "windows: {} keys with {} rows held at the end{late}{untimed}", windows.keys, windows.rows)?;
     }
+    if let Some(state) = &summary.state {
+        let from = state.from.map_or(String::new(), |(number, row)| format!(", gone on from snapshot {number} at row {row}"));
+        let (number, row) = state.last;
+        writeln!(out, "state: snapshot {number} at row {row} in {}{from}", state.folder.display())?;
+    }
     let decisions: Vec<String> = ACTIONS.iter().zip(summary.actions).rev().map(|(action, count)| format!("{action} {count}")).collect();
     writeln!(out, "decisions: {}", decisions.join("  "))?;
     outcomes(summary, out)?;

@@ -17,6 +17,8 @@ const STANDARD_INPUT: &str = "standard input";
 const BUFFER_BYTES: usize = 1 << 20;
 /// Enough of a file's head to know every format that has a mark.
 const MAGIC_BYTES: usize = 8;
+/// Of so many first bytes a file is known again.
+const HEAD_BYTES: u64 = 4096;
 
 type Reader = Box<dyn Read + Send>;
 
@@ -151,6 +153,18 @@ impl Input {
             input.content = Content::Stream(head, reader);
         }
         Ok(input)
+    }
+
+    /// The hash of the first bytes, of as many as a file of `bytes` bytes has; `None`: it is no file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn head(&self, bytes: u64) -> Result<Option<String>, Error> {
+        let Content::Path(path) = &self.content else { return Ok(None) };
+        let mut head = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(bytes.min(HEAD_BYTES)).read_to_end(&mut head));
+        read.map_err(|fault| unreadable(&self.name, &fault))?;
+        Ok(Some(blake3::hash(&head).to_hex().to_string()))
     }
 
     fn error(&self, what: String) -> Error {

@@ -3,9 +3,11 @@
 //! * [`mod@file`]: the names a user gives (paths, globs, `-`), opened.
 //! * [`source`]: event batches from several inputs in order.
 //! * [`sink`]: results to a file or to standard output.
+//! * [`snapshots`]: state to a folder, and back.
 
 pub mod file;
 pub mod sink;
+pub mod snapshots;
 pub mod source;
 
 pub use sink::ResultWriter;

@@ -87,6 +87,26 @@ impl ResultWriter {
         Ok(result)
     }
 
+    /// Starts a part of an output: a file has in its name the number of the first row that its results are of; standard output stays one.
+    ///
+    /// # Errors
+    /// As [`ResultWriter::create`].
+    pub fn create_part(name: &str, schema: &SchemaRef, row: u64) -> Result<Self, Error> {
+        if name == STANDARD { Self::create(name, schema) } else { Self::create(&part_name(name, row), schema) }
+    }
+
+    /// Completes a part, and begins that of the results from row `row` on. What was written so far outlasts the program and the machine.
+    ///
+    /// # Errors
+    /// When the output cannot be written to.
+    pub fn next_part(&mut self, name: &str, schema: &SchemaRef, row: u64) -> Result<(), Error> {
+        let done = std::mem::replace(self, Self::create_part(name, schema, row)?);
+        let path = done.unfinished.as_ref().map(|(_, path)| path.clone());
+        done.finish()?;
+        let synced = path.map_or(Ok(()), |path| File::open(path)?.sync_all());
+        synced.map_err(|error| Error::new(name, format!("cannot be written: {error}")))
+    }
+
     /// Writes a batch of the output's schema.
     ///
     /// # Errors
@@ -126,6 +146,13 @@ impl Drop for ResultWriter {
             let _ = std::fs::remove_file(temporary);
         }
     }
+}
+
+/// `results.ndjson` of the results from row 98304 on: `results-000000098304.ndjson`.
+fn part_name(name: &str, row: u64) -> String {
+    let folder = name.rfind('/').map_or(0, |at| at + 1);
+    let ending = name[folder..].rfind('.').map_or(name.len(), |at| folder + at);
+    format!("{}-{row:012}{}", &name[..ending], &name[ending..])
 }
 
 /// A name in the same folder that nobody else uses.

@@ -4,6 +4,7 @@ use super::file::{Input, open_all};
 use crate::codec::{Decoded, Decoder, Error, Request};
 use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
+use crate::snapshot::Source;
 use arrow::array::{ArrayRef, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
@@ -127,6 +128,52 @@ impl EventSource {
     /// first bad row or missing column is an error.
     #[must_use]
     pub fn read(self, needed: &[FieldId], batch_rows: usize, strict: bool) -> EventReader {
+        self.read_on(needed, batch_rows, strict, Vec::new())
+    }
+
+    /// The positions of inputs of which nothing was read.
+    ///
+    /// # Errors
+    /// An input that cannot be read a second time.
+    pub fn positions(&self) -> Result<Vec<Source>, Error> {
+        let position = |input: &Input| match (input.bytes, input.bytes.map_or(Ok(None), |bytes| input.head(bytes))?) {
+            (Some(bytes), Some(head)) => Ok(Source { name: input.name.clone(), bytes, head, rows: 0 }),
+            _ => Err(Error::new(&input.name, "a snapshot needs inputs that can be read again").with_hint("give files, not pipes")),
+        };
+        self.inputs.iter().map(position).collect()
+    }
+
+    /// The positions from which the inputs are to be read on, after they were read as far as `read` says.
+    ///
+    /// # Errors
+    /// Inputs that are not those that were read.
+    pub fn positions_after(&self, read: &[Source]) -> Result<Vec<Source>, Error> {
+        let mut positions = self.positions()?;
+        let begun = read.iter().rposition(|source| source.rows > 0).map_or(0, |last| last + 1);
+        for (number, before) in read.iter().enumerate().take(begun) {
+            let Some((now, input)) = positions.get_mut(number).zip(self.inputs.get(number)) else {
+                return Err(Error::new(&before.name, "it was read before the snapshot, and is not among the inputs"));
+            };
+            if now.name != before.name {
+                return Err(Error::new(&now.name, format!("before the snapshot, {} was read in its place", before.name)));
+            }
+            if now.bytes < before.bytes || input.head(before.bytes)?.as_ref() != Some(&before.head) {
+                return Err(Error::new(
+                    &now.name,
+                    "it is not the file that was read before the snapshot: it is smaller or begins otherwise",
+                ));
+            }
+            if now.bytes > before.bytes && number + 1 < begun {
+                return Err(Error::new(&now.name, "it has grown since the snapshot, and inputs behind it were read already"));
+            }
+            now.rows = before.rows;
+        }
+        Ok(positions)
+    }
+
+    /// Reads on from `positions`, which has one for each input; the rows before them are read over.
+    #[must_use]
+    pub fn read_on(self, needed: &[FieldId], batch_rows: usize, strict: bool, positions: Vec<Source>) -> EventReader {
         let mut needed: Vec<FieldId> = needed.iter().copied().filter(|field| field.index() < self.schema.fields().len()).collect();
         needed.sort_unstable();
         needed.dedup();
@@ -136,7 +183,11 @@ impl EventSource {
             request,
             strict,
             current: None,
-            row: 0,
+            row: positions.iter().map(|source| source.rows).sum(),
+            positions,
+            input: 0,
+            read_over: 0,
+            left: u64::MAX,
             bytes_before: 0,
             warned: HashSet::new(),
             warnings: Vec::new(),
@@ -159,6 +210,14 @@ pub struct EventReader {
     current: Option<Current>,
     /// The number of the next row.
     row: u64,
+    /// How far each input was read; empty where nobody asked.
+    positions: Vec<Source>,
+    /// The inputs that were begun.
+    input: usize,
+    /// Rows of the current one that are still to be read over.
+    read_over: u64,
+    /// Rows that may still be read.
+    left: u64,
     bytes_before: u64,
     /// Fields that were missing in some input.
     warned: HashSet<FieldId>,
@@ -173,6 +232,29 @@ impl EventReader {
         &self.request.schema
     }
 
+    /// Rows that were read of all inputs.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.row
+    }
+
+    /// How far each input was read, where it was read on from positions.
+    #[must_use]
+    pub fn positions(&self) -> &[Source] {
+        &self.positions
+    }
+
+    /// Has it end after so many more rows.
+    pub const fn end_after(&mut self, rows: u64) {
+        self.left = rows;
+    }
+
+    /// Whether it has ended there, and not with its inputs.
+    #[must_use]
+    pub const fn ended_early(&self) -> bool {
+        self.left == 0
+    }
+
     /// Warnings that came after the last batch, once the iterator has ended.
     #[must_use]
     pub fn take_warnings(&mut self) -> Vec<String> {
@@ -180,13 +262,15 @@ impl EventReader {
     }
 
     fn step(&mut self) -> Result<Option<ReadBatch>, Error> {
-        loop {
+        while self.left > 0 {
             let Some(mut current) = self.current.take() else {
                 let Some(input) = self.inputs.pop_front() else { return Ok(None) };
                 let (name, bytes) = (Arc::from(input.name.as_str()), input.bytes);
                 let current = Current { name, bytes, decoder: input.decoder(self.request.clone())? };
                 self.note_missing(&current)?;
                 self.current = Some(current);
+                self.read_over = self.positions.get(self.input).map_or(0, |source| source.rows);
+                self.input += 1;
                 continue;
             };
             let decoded = current.decoder.decode().map_err(|what| Error::new(&current.name, what))?;
@@ -197,10 +281,23 @@ impl EventReader {
                     let name = Arc::clone(&current.name);
                     let bytes_read = self.bytes_before + current.decoder.bytes_read();
                     self.current = Some(current);
+                    let over = self.read_over.min(decoded.input_rows as u64);
+                    let rows = self.left.min(decoded.input_rows as u64 - over);
+                    self.read_over -= over;
+                    if rows == 0 && over > 0 {
+                        continue;
+                    }
+                    self.left -= rows;
+                    let whole = rows == decoded.input_rows as u64;
+                    let decoded = if whole { decoded } else { decoded.slice(over as usize, rows as usize) };
+                    if let Some(source) = self.positions.get_mut(self.input - 1) {
+                        source.rows += rows;
+                    }
                     return self.number(&name, decoded, bytes_read).map(Some);
                 }
             }
         }
+        Ok(None)
     }
 
     /// Warns of fields that the input lacks, once for each field.

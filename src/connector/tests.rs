@@ -105,6 +105,67 @@ fn several_files_of_all_formats_in_order() {
 }
 
 #[test]
+fn inputs_are_read_on_from_anywhere() {
+    let folder = folder();
+    let names = [
+        put_batch(&folder, "b.parquet", &numbers(&[1, 2, 3])),
+        put_batch(&folder, "a.arrow", &numbers(&[4])),
+        put(&folder, "c.ndjson", "{\"n\":5,\"t\":\"t5\"}\nbroken\n{\"t\":\"t6\",\"n\":6}"),
+        put(&folder, "d.csv", "t,n\nt7,7\nt?,?\nt8,8\n"),
+    ];
+    // The number, or the reason of a reject, of each row that is read; and the positions afterwards.
+    let read = |positions: Vec<crate::snapshot::Source>, batch_rows: usize, rows: u64| {
+        let source = EventSource::open(&names, None).expect("readable");
+        let positions = source.positions_after(&positions).expect("the same inputs");
+        let needed = every(source.schema());
+        let mut reader = source.read_on(&needed, batch_rows, false, positions);
+        reader.end_after(rows);
+        let mut seen = Vec::new();
+        for read in reader.by_ref() {
+            let read = read.expect("a batch");
+            seen.extend((0..read.batch.rows()).map(|row| (read.batch.row_number(row), String::new())));
+            seen.extend(read.rejects.into_iter().map(|reject| (reject.row, reject.reason)));
+        }
+        seen.sort();
+        (seen, reader.positions().to_vec(), reader.ended_early())
+    };
+    let (whole, ..) = read(Vec::new(), 100, u64::MAX);
+    assert_eq!(whole.len(), 10);
+    for rows in 1..=10 {
+        for batch_rows in [1, 2, 3, 100] {
+            let (first, positions, early) = read(Vec::new(), batch_rows, rows);
+            assert_eq!((first.len() as u64, early), (rows, true), "{rows} rows");
+            assert_eq!(positions.iter().map(|source| source.rows).sum::<u64>(), rows);
+            let (rest, positions, early) = read(positions, 4 - batch_rows % 3, u64::MAX);
+            assert_eq!(([first, rest].concat(), early), (whole.clone(), false), "{rows} rows in batches of {batch_rows}");
+            assert_eq!(positions.iter().map(|source| source.rows).collect::<Vec<_>>(), [3, 1, 3, 3]);
+        }
+    }
+}
+
+#[test]
+fn parts_of_results_are_named_by_their_first_row() {
+    let folder = folder();
+    let name = folder.path().join("a.b/out.ndjson").to_string_lossy().into_owned();
+    std::fs::create_dir(folder.path().join("a.b")).expect("a folder");
+    let schema = numbers(&[]).schema();
+    let mut writer = ResultWriter::create_part(&name, &schema, 7).expect("created");
+    writer.write(&numbers(&[1, 2])).expect("written");
+    writer.next_part(&name, &schema, 1 << 40).expect("completed");
+    writer.write(&numbers(&[3])).expect("written");
+    let names = || {
+        let entries = std::fs::read_dir(folder.path().join("a.b")).expect("a folder");
+        let mut names: Vec<String> = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["out-000000000007.ndjson"]);
+    writer.finish().expect("completed");
+    assert_eq!(names(), ["out-000000000007.ndjson", "out-1099511627776.ndjson"]);
+}
+
+#[test]
 fn globs_are_sorted_and_names_are_checked() {
     let folder = folder();
     for (name, value) in [("e2.ndjson", 2), ("e10.ndjson", 10), ("e1.ndjson", 1)] {

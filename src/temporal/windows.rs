@@ -9,8 +9,10 @@
 //!
 //! * [`group`]: windows over one partitioning share their rows. A row is held as its time and the numbers that the windows need, not as an event.
 //! * [`running`]: few rows are looked through for each new one, which takes no memory; of many the frames are kept from row to row.
+//! * [`capture`]: a copy of the state, taken while rows go on coming.
 //! * [`exact`]: sums from which values may be taken back, without a trace.
 
+pub mod capture;
 pub mod exact;
 pub mod group;
 pub mod keys;
@@ -25,7 +27,8 @@ use crate::id::FieldId;
 use crate::window::Window;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Date32Type;
-use group::{Group, MANY, Retention};
+use capture::Chunk;
+use group::{Group, MANY, Retention, SavedGroup};
 use std::sync::Arc;
 
 /// Room for `more` items. What grows to the size of the state grows by an eighth, and not to the double.
@@ -41,6 +44,15 @@ pub struct Windows {
     groups: Vec<Group>,
     /// For each window, its group and its number there. Equal ones are the same.
     outputs: Vec<(usize, usize)>,
+    /// How often rules had changed when the newest windows began.
+    since: u32,
+}
+
+/// Windows that go on with what was saved.
+pub struct Restored {
+    pub windows: Windows,
+    /// For each window, whether it was among those that were saved; the others begin with nothing.
+    pub kept: Vec<bool>,
 }
 
 impl Windows {
@@ -53,6 +65,11 @@ impl Windows {
     /// The same, with frames kept running from `many` rows of a key on.
     #[must_use]
     pub fn with_threshold(schema: &Schema, windows: &[Window], lateness: i64, many: usize) -> Self {
+        Self::begun(schema, windows, &vec![0; windows.len()], lateness, many)
+    }
+
+    /// Windows that began when rules had changed so often, each.
+    fn begun(schema: &Schema, windows: &[Window], since: &[u32], lateness: i64, many: usize) -> Self {
         let tick = tick(schema);
         let mut groups: Vec<Group> = Vec::new();
         let mut outputs: Vec<(usize, usize)> = Vec::with_capacity(windows.len());
@@ -63,13 +80,95 @@ impl Windows {
             }
             let key: Vec<FieldId> = schema.tenant.iter().chain(&window.partition_by).copied().collect();
             let retention = Retention::of(window.frame, tick, lateness / tick);
-            let group = groups.iter().position(|group| group.takes(&key, retention)).unwrap_or_else(|| {
-                groups.push(Group::new(schema, key, retention, tick, many));
+            let group = groups.iter().position(|group| group.takes(&key, retention, since[at])).unwrap_or_else(|| {
+                groups.push(Group::new(schema, key, retention, tick, many, since[at]));
                 groups.len() - 1
             });
             outputs.push((group, groups[group].add(window, retention)));
         }
-        Self { schema: schema.clone(), groups, outputs }
+        Self { schema: schema.clone(), groups, outputs, since: since.iter().copied().max().unwrap_or(0) }
+    }
+
+    /// Windows that go on with saved groups as far as they have the same definitions; `definitions` has that of each window, and `read` gives the bytes of a chunk
+    /// by the numbers of its group and its own.
+    ///
+    /// # Errors
+    /// What was never saved like this.
+    pub fn restored(
+        schema: &Schema,
+        windows: &[Window],
+        definitions: &[String],
+        lateness: i64,
+        saved: &[SavedGroup],
+        read: &mut dyn FnMut(usize, usize) -> Result<Vec<u8>, String>,
+    ) -> Result<Restored, String> {
+        Self::restored_with_threshold(schema, windows, definitions, lateness, saved, read, MANY)
+    }
+
+    /// The same, with frames kept running from `many` rows of a key on.
+    ///
+    /// # Errors
+    /// What was never saved like this.
+    pub fn restored_with_threshold(
+        schema: &Schema,
+        windows: &[Window],
+        definitions: &[String],
+        lateness: i64,
+        saved: &[SavedGroup],
+        read: &mut dyn FnMut(usize, usize) -> Result<Vec<u8>, String>,
+        many: usize,
+    ) -> Result<Restored, String> {
+        let group_of =
+            |definition: &String| saved.iter().position(|group| group.windows.iter().any(|window| window.definition == *definition));
+        let from: Vec<Option<usize>> = definitions.iter().map(group_of).collect();
+        let next = saved.iter().map(|group| group.since).max().map_or(0, |latest| latest.saturating_add(1));
+        let since: Vec<u32> = from.iter().map(|from| from.map_or(next, |group| saved[group].since)).collect();
+        let mut restored = Self::begun(schema, windows, &since, lateness, many);
+        for number in 0..restored.groups.len() {
+            let own: Vec<usize> = restored.of_group(number);
+            let Some(source) = from[own[0]] else { continue };
+            if own.iter().any(|window| from[*window] != Some(source)) {
+                return Err(format!("group {source} of the windows is not one"));
+            }
+            let own: Vec<&str> = own.iter().map(|window| definitions[*window].as_str()).collect();
+            let group = &mut restored.groups[number];
+            let same = group.restore(&saved[source], &own, &mut |chunk| read(source, chunk));
+            if !same.map_err(|what| format!("group {source} of the windows: {what}"))? || source != number {
+                group.change_all();
+            }
+        }
+        restored.since = next;
+        Ok(Restored { windows: restored, kept: from.iter().map(Option::is_some).collect() })
+    }
+
+    /// The windows of a group, by the number of their output.
+    fn of_group(&self, group: usize) -> Vec<usize> {
+        let mut own: Vec<(usize, usize)> =
+            self.outputs.iter().zip(0..).filter(|((of, _), _)| *of == group).map(|((_, output), window)| (*output, window)).collect();
+        own.sort_unstable();
+        own.dedup_by_key(|(output, _)| *output);
+        own.into_iter().map(|(_, window)| window).collect()
+    }
+
+    /// Begins a copy of the state as it is now: what is to be known of each group. The keys and rows come in steps, with [`Windows::capture`].
+    pub fn begin_capture(&mut self, definitions: &[String]) -> Vec<SavedGroup> {
+        let of_groups: Vec<Vec<usize>> = (0..self.groups.len()).map(|group| self.of_group(group)).collect();
+        let own = |windows: Vec<usize>| windows.into_iter().map(|window| definitions[window].clone()).collect();
+        self.groups.iter_mut().zip(of_groups).map(|(group, windows)| group.begin_capture(own(windows))).collect()
+    }
+
+    /// Copies the next chunk that has changed since the last copy: the numbers of its group and its own. `None`: the copy is complete.
+    pub fn capture(&mut self) -> Option<(usize, usize, Chunk)> {
+        self.groups.iter_mut().enumerate().find_map(|(number, group)| group.capture().map(|(chunk, keys)| (number, chunk, keys)))
+    }
+
+    /// Takes earlier rows, in order, for the windows that began with nothing.
+    pub fn warm(&mut self, batch: &EventBatch) {
+        let times = times(&self.schema, batch);
+        let mut cache = Cache::new();
+        for group in self.groups.iter_mut().filter(|group| group.since() == self.since) {
+            let _ = group.take(&self.schema, batch, &times, &mut cache);
+        }
     }
 
     /// Takes the rows of a batch, in order. A column for each window, in the order of the windows; rows without a time have NULLs, and are in no window.

@@ -1,8 +1,10 @@
 //! Velocity windows: against an evaluation that looks through all rows seen so far, on their edges, and over files.
 
+mod cut;
 mod files;
 mod language;
 mod naive;
+mod snapshots;
 
 use super::random::{Random, cases, seed};
 use arrow::array::ArrayRef;

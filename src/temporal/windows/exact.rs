@@ -1,7 +1,5 @@
 //! Sums that lose nothing: as values come and go the sum stays that of the values that are there, rounded once, when it is asked for.
 
-use serde::{Deserialize, Serialize};
-
 /// A number as `units` · 2^`exponent`. Of a float the units are odd, so that equal floats are equal numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number {
@@ -51,7 +49,7 @@ fn shifted(units: i128, by: i16) -> Option<i128> {
 }
 
 /// A running sum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Total {
     units: i128,
     exponent: i16,
@@ -169,7 +167,7 @@ pub fn sum_of_units(values: impl Iterator<Item = i128>) -> Option<i128> {
 }
 
 /// The running sums that a deviation needs: of the values, and of their squares.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moments {
     count: u64,
     exponent: i16,
@@ -257,7 +255,7 @@ impl Moments {
         let (sum_high, sum_low) = product(self.units.unsigned_abs(), self.units.unsigned_abs());
         let (low, borrow) = low.overflowing_sub(sum_low);
         let high = high - sum_high - u128::from(borrow);
-        let whole = high as f64 * power_of_two(128) + low as f64;
+        let whole = nearest_double(high, low);
         let exponent = if self.exponent == OF_ZERO { 0 } else { self.exponent };
         Some((whole / (count * (count - 1)) as f64).sqrt() * power_of_two(exponent))
     }
@@ -270,6 +268,16 @@ const fn shifted_pair((high, low): (u128, u128), by: u32) -> (u128, u128) {
         128..256 => (low << (by - 128), 0),
         _ => (0, 0),
     }
+}
+
+/// The nearest double to a whole number of 256 bits. Rounded once, it does not depend on the exponent that the number came to have.
+fn nearest_double(high: u128, low: u128) -> f64 {
+    if high == 0 {
+        return low as f64;
+    }
+    let by = high.leading_zeros();
+    let (top, rest) = shifted_pair((high, low), by);
+    (top | u128::from(rest != 0)) as f64 * power_of_two(128 - by as i16)
 }
 
 /// High and low half.
@@ -338,6 +346,26 @@ mod tests {
         assert_eq!(moments.deviation(), None);
         moments.retract(Number::of_f64(3.0));
         assert_eq!(moments, Moments::default());
+    }
+
+    #[test]
+    fn deviations_do_not_depend_on_what_has_left() {
+        let values: Vec<f64> = (0..40).map(|at| f64::from(at * 7919 % 1009) / 100.0).collect();
+        for past in [1e-9, 0.1, 12_345_678.9, 1.5] {
+            let mut fresh = Moments::default();
+            let mut running = Moments::default();
+            running.add(Number::of_f64(past));
+            for value in &values {
+                [&mut fresh, &mut running].into_iter().for_each(|moments| moments.add(Number::of_f64(*value)));
+            }
+            running.retract(Number::of_f64(past));
+            assert!(!running.wide && !fresh.wide);
+            assert_eq!(running.deviation(), fresh.deviation(), "after {past}");
+        }
+        assert_eq!(nearest_double(1, 0), power_of_two(128));
+        // A tie that the last bit decides.
+        assert_eq!(nearest_double((1 << 53) + 1, 0), power_of_two(128) * 9_007_199_254_740_992.0);
+        assert_eq!(nearest_double((1 << 53) + 1, 1), power_of_two(128) * 9_007_199_254_740_994.0);
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! The windows that share their rows: one partitioning, one way to forget.
 
+mod saved;
+
+pub use saved::{SavedGroup, SavedWindow};
+
+use super::capture::{Capture, SLOTS};
 use super::keys::{Keys, Texts};
 use super::pool::{Block, Pool};
 use super::running::{Kind, Place, Rows, Running, Summary, summary, value};
@@ -11,7 +16,6 @@ use crate::id::FieldId;
 use crate::window::{Frame, Function, Window};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use foldhash::fast::FixedState;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -132,7 +136,7 @@ struct Output {
 }
 
 /// Frames of a key with many rows, kept running.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Hot {
     ranges: Vec<Range<u32>>,
     running: Vec<Running>,
@@ -150,11 +154,16 @@ pub struct Group {
     outputs: Vec<Output>,
     width: usize,
     many: usize,
+    /// How often rules had changed when its windows began; those that began later have rows of their own.
+    since: u32,
     state: State,
+    /// For each chunk of slots, whether a key has changed since the last copy.
+    changed: Vec<bool>,
+    capture: Option<Capture>,
 }
 
 /// What is kept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct State {
     keys: Keys,
     blocks: Vec<Block>,
@@ -184,7 +193,7 @@ struct Scratch {
 impl Group {
     /// No windows yet, over rows of equal `key_fields`.
     #[must_use]
-    pub fn new(schema: &Schema, key_fields: Vec<FieldId>, retention: Retention, tick: i64, many: usize) -> Self {
+    pub fn new(schema: &Schema, key_fields: Vec<FieldId>, retention: Retention, tick: i64, many: usize, since: u32) -> Self {
         let key_types: Vec<Type> = key_fields.iter().map(|field| schema.field(*field).ty).collect();
         let key_width = key_types.iter().map(|ty| words::width(*ty)).sum::<usize>() + 1;
         let state = State {
@@ -209,14 +218,23 @@ impl Group {
             outputs: Vec::new(),
             width: 1,
             many,
+            since,
             state,
+            changed: Vec::new(),
+            capture: None,
         }
     }
 
     /// Whether a window's rows may be kept here.
     #[must_use]
-    pub fn takes(&self, key_fields: &[FieldId], retention: Retention) -> bool {
-        self.key_fields == key_fields && self.retention.goes_with(retention)
+    pub fn takes(&self, key_fields: &[FieldId], retention: Retention, since: u32) -> bool {
+        self.key_fields == key_fields && self.retention.goes_with(retention) && self.since == since
+    }
+
+    /// How often rules had changed when its windows began.
+    #[must_use]
+    pub const fn since(&self) -> u32 {
+        self.since
     }
 
     /// Adds a window, before any row is taken; the number of its output.
@@ -357,8 +375,21 @@ impl Group {
         std::hint::black_box(fetched);
     }
 
+    /// Notes that a key is about to change.
+    fn touch(&mut self, slot: u32) {
+        let chunk = slot as usize / SLOTS;
+        if self.changed.len() <= chunk {
+            self.changed.resize(chunk + 1, true);
+        }
+        self.changed[chunk] = true;
+        if self.capture.as_ref().is_some_and(|capture| capture.awaits(slot)) {
+            self.keep(slot);
+        }
+    }
+
     /// One row: into its place in time, and what each window says of it.
     fn step(&mut self, slot: u32, row: &[u64], time: i64, scratch: &mut Scratch, answers: &mut [Option<Words>]) {
+        self.touch(slot);
         refer(row_texts(&self.measures, row, self.width), &mut self.state.texts);
         self.make_room(slot);
         let state = &mut self.state;
@@ -463,6 +494,8 @@ impl Group {
         if gone.is_empty() {
             return;
         }
+        gone.iter().for_each(|slot| self.touch(*slot));
+        let state = &mut self.state;
         for slot in &gone {
             let block = std::mem::take(&mut state.blocks[*slot as usize]);
             let texts: Vec<u32> = row_texts(&self.measures, state.pool.rows(block), self.width)

@@ -1,13 +1,12 @@
 //! Keys to slots, and texts to numbers.
 
 use foldhash::fast::FixedState;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Keys of `width` words, each with a slot: a table of slots by open addressing, at most three quarters full.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     width: usize,
     /// Of all slots, one after the other.
@@ -22,6 +21,29 @@ impl Keys {
     #[must_use]
     pub fn new(width: usize) -> Self {
         Self { width, words: Vec::new(), table: vec![0; 16], free: Vec::new(), living: 0 }
+    }
+
+    /// Keys with slots among the first `slots`; `None`: a slot or a key is there twice.
+    #[must_use]
+    pub fn at_slots<'a>(width: usize, slots: usize, keys: impl Iterator<Item = (u32, &'a [u64])>) -> Option<Self> {
+        let mut all = Self { words: vec![0; slots * width], ..Self::new(width) };
+        let mut used = vec![false; slots];
+        for (slot, key) in keys {
+            all.words[slot as usize * width..][..width].copy_from_slice(key);
+            if std::mem::replace(&mut used[slot as usize], true) {
+                return None;
+            }
+            all.living += 1;
+        }
+        let of = |living: bool| (0..).zip(&used).filter(move |(_, used)| **used == living).map(|(slot, _)| slot);
+        all.free = of(false).collect();
+        let mut length = 16;
+        while all.living * 4 > length * 3 {
+            length *= 2;
+        }
+        all.fill(length, of(true));
+        let found = |slot: u32| all.find(all.key(slot), Self::hash(all.key(slot)));
+        of(true).all(|slot| found(slot) == Ok(slot)).then_some(all)
     }
 
     #[must_use]
@@ -51,16 +73,25 @@ impl Keys {
         self.table[hash as usize & (self.table.len() - 1)].checked_sub(1).map_or(0, |slot| self.words[slot as usize * self.width])
     }
 
-    /// The slot of a key, and whether it is new.
-    pub fn find_or_add(&mut self, key: &[u64], hash: u64) -> (u32, bool) {
+    /// The slot of a key, or its place in the table.
+    fn find(&self, key: &[u64], hash: u64) -> Result<u32, usize> {
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
         while let Some(slot) = self.table[at].checked_sub(1) {
             if self.key(slot) == key {
-                return (slot, false);
+                return Ok(slot);
             }
             at = (at + 1) & mask;
         }
+        Err(at)
+    }
+
+    /// The slot of a key, and whether it is new.
+    pub fn find_or_add(&mut self, key: &[u64], hash: u64) -> (u32, bool) {
+        let at = match self.find(key, hash) {
+            Ok(slot) => return (slot, false),
+            Err(at) => at,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.words[slot as usize * self.width..][..self.width].copy_from_slice(key);
@@ -116,7 +147,7 @@ impl Keys {
 }
 
 /// Texts, each once, as long as somebody refers to them.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Texts {
     numbers: HashMap<Arc<str>, u32, FixedState>,
     texts: Vec<Arc<str>>,

@@ -1,9 +1,7 @@
 //! Room for the rows of many keys: blocks of rows in one run of memory, so that a key costs eight bytes beside its rows.
 
-use serde::{Deserialize, Serialize};
-
 /// The rows of one key: `len` rows in a block for the next power of two.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Block {
     /// Rows before it in the pool.
     place: u32,
@@ -22,7 +20,7 @@ impl Block {
 }
 
 /// Blocks of rows of `width` words.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     width: usize,
     words: Vec<u64>,
@@ -40,6 +38,14 @@ impl Pool {
     #[must_use]
     pub fn rows(&self, block: Block) -> &[u64] {
         &self.words[block.place as usize * self.width..][..block.len as usize * self.width]
+    }
+
+    /// Takes in rows of a key that has none yet.
+    pub fn store(&mut self, rows: &[u64]) -> Block {
+        let len = (rows.len() / self.width) as u32;
+        let block = Block { place: self.take(Block { place: 0, len }.class()), len };
+        self.words[block.place as usize * self.width..][..rows.len()].copy_from_slice(rows);
+        block
     }
 
     /// Puts a row before row `at`.

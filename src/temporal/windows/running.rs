@@ -7,7 +7,6 @@ use crate::event::Type;
 use crate::expr::scalar::decimal;
 use crate::window::Function;
 use foldhash::fast::FixedState;
-use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -138,7 +137,7 @@ impl Kind {
 }
 
 /// A frame's content as it is kept from row to row.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub enum Running {
     Tally {
         count: u64,

@@ -18,10 +18,10 @@ impl Progress for Silent {
     fn warning(&mut self, _: &str) {}
 }
 
-struct Folder(tempfile::TempDir);
+pub(super) struct Folder(pub tempfile::TempDir);
 
 impl Folder {
-    fn new(schema: &str, rules: &str, events: &str) -> Self {
+    pub fn new(schema: &str, rules: &str, events: &str) -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
         folder.write("schema.yaml", schema);
         folder.write("rules.yaml", rules);
@@ -29,11 +29,11 @@ impl Folder {
         folder
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub fn write(&self, name: &str, content: &str) {
         std::fs::write(self.path(name), content).expect("a file");
     }
 
@@ -65,7 +65,7 @@ impl Folder {
     }
 }
 
-fn rows(text: &str) -> Vec<Value> {
+pub(super) fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
@@ -74,7 +74,7 @@ fn column(rows: &[Value], name: &str) -> Vec<Value> {
     rows.iter().map(|row| row[name].clone()).collect()
 }
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
 fields: {id: uint64, tenant: utf8, at: timestamp(ms), card: utf8, terminal: int64, amount: 'decimal(12,2)', paid: float64}
 id: id
 tenant: tenant
@@ -152,7 +152,7 @@ rules:
 }
 
 /// Payments of some cards, of which every one has its id in the order of time; times may be equal only for different cards and terminals.
-fn payments(count: usize, keys: usize, seed: u64) -> Vec<(i64, usize, usize, i64)> {
+pub(super) fn payments(count: usize, keys: usize, seed: u64) -> Vec<(i64, usize, usize, i64)> {
     let mut random = Random::new(seed);
     let mut time = 1_767_225_600;
     (0..count)
@@ -163,7 +163,7 @@ fn payments(count: usize, keys: usize, seed: u64) -> Vec<(i64, usize, usize, i64
         .collect()
 }
 
-fn text_of<'a>(payments: impl Iterator<Item = (usize, &'a (i64, usize, usize, i64))>) -> String {
+pub(super) fn text_of<'a>(payments: impl Iterator<Item = (usize, &'a (i64, usize, usize, i64))>) -> String {
     payments.fold(String::new(), |mut text, (id, (time, card, terminal, cents))| {
         let _ = writeln!(
             text,
@@ -177,7 +177,7 @@ fn text_of<'a>(payments: impl Iterator<Item = (usize, &'a (i64, usize, usize, i6
     })
 }
 
-const VELOCITY: &str = "
+pub(super) const VELOCITY: &str = "
 windows:
   n: COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)
   sum: SUM(paid) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '6' HOUR PRECEDING AND CURRENT ROW)

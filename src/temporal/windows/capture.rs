@@ -1,0 +1,209 @@
+//! The keys and rows of a group as they are at one moment, copied in steps while rows go on coming.
+//!
+//! Keys are copied in the order of their slots, chunk by chunk. A key that is about to change before its turn is copied at once, alone. So the pause at the moment itself is
+//! nothing, between batches it is as long as one likes, and a row costs a look at a flag.
+//!
+//! What is kept of a frame from row to row is not copied: it is made again of the rows. Neither is the place of anything in memory, so what is written
+//! depends on the rows alone.
+
+use foldhash::fast::FixedState;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Slots whose keys are copied together: some hundred kilobytes where keys have a few rows.
+pub const SLOTS: usize = 4096;
+
+/// Words to copy between two batches: that takes some milliseconds.
+pub const STEP_WORDS: usize = 1 << 21;
+
+/// A key as it was, with its rows.
+pub struct Held {
+    pub key: Box<[u64]>,
+    pub rows: Box<[u64]>,
+}
+
+/// A copy that is being made.
+pub struct Capture {
+    /// Slots that there were at the moment of the copy.
+    slots: usize,
+    /// For each chunk, whether it has changed since the last copy.
+    changed: Vec<bool>,
+    /// The next chunk.
+    next: usize,
+    /// Keys of later chunks that have changed since the moment, as they were then; `None`: the slot was free.
+    before: HashMap<u32, Option<Held>, FixedState>,
+}
+
+impl Capture {
+    /// A copy of the chunks of `slots` slots that have changed.
+    #[must_use]
+    pub fn new(slots: usize, mut changed: Vec<bool>) -> Self {
+        changed.resize(slots.div_ceil(SLOTS), true);
+        Self { slots, changed, next: 0, before: HashMap::default() }
+    }
+
+    /// Whether a key must be copied before it changes.
+    #[must_use]
+    pub fn awaits(&self, slot: u32) -> bool {
+        let chunk = slot as usize / SLOTS;
+        (slot as usize) < self.slots && chunk >= self.next && self.changed[chunk] && !self.before.contains_key(&slot)
+    }
+
+    /// Keeps what is in a slot that is awaited.
+    pub fn keep(&mut self, slot: u32, held: Option<Held>) {
+        self.before.insert(slot, held);
+    }
+
+    /// What was in a slot; `None`: the same as now.
+    pub fn take(&mut self, slot: u32) -> Option<Option<Held>> {
+        if self.before.is_empty() { None } else { self.before.remove(&slot) }
+    }
+
+    /// The next chunk to be copied, with its slots; `None`: all are.
+    pub fn next_chunk(&mut self) -> Option<(usize, std::ops::Range<u32>)> {
+        let chunk = self.next + self.changed[self.next..].iter().position(|changed| *changed)?;
+        self.next = chunk + 1;
+        Some((chunk, (chunk * SLOTS) as u32..((chunk + 1) * SLOTS).min(self.slots) as u32))
+    }
+}
+
+/// Keys of neighbouring slots with their rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Words of a key, and of a row.
+    pub widths: (usize, usize),
+    /// Slots, counted from the first of the chunk, ascending.
+    pub slots: Vec<u32>,
+    /// Rows of each; at least one.
+    pub counts: Vec<u32>,
+    /// One key after the other.
+    pub keys: Vec<u64>,
+    /// One row after the other.
+    pub rows: Vec<u64>,
+    /// What the texts among the words are numbers of.
+    pub texts: Vec<Arc<str>>,
+}
+
+impl Chunk {
+    /// Words that are copied.
+    #[must_use]
+    pub const fn words(&self) -> usize {
+        self.keys.len() + self.rows.len()
+    }
+
+    /// As bytes: slots, counts, keys and rows word by word (all first words, all second ones …: such neighbours are alike, and pack well), texts.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let rows = self.rows.len().checked_div(self.widths.1).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(self.words() * 8 + self.slots.len() * 8 + 12);
+        for length in [self.slots.len(), rows, self.texts.len()] {
+            bytes.extend((length as u32).to_le_bytes());
+        }
+        self.slots.iter().chain(&self.counts).for_each(|number| bytes.extend(number.to_le_bytes()));
+        for (words, width) in [(&self.keys, self.widths.0), (&self.rows, self.widths.1)] {
+            for at in 0..width {
+                words.iter().skip(at).step_by(width).for_each(|word| bytes.extend(word.to_le_bytes()));
+            }
+        }
+        self.texts.iter().for_each(|text| bytes.extend((text.len() as u32).to_le_bytes()));
+        self.texts.iter().for_each(|text| bytes.extend(text.as_bytes()));
+        bytes
+    }
+
+    /// What [`Chunk::encode`] made, of keys and rows so wide.
+    ///
+    /// # Errors
+    /// Bytes that it cannot have made.
+    pub fn decode(bytes: &[u8], widths: (usize, usize)) -> Result<Self, String> {
+        let mut rest = Bytes(bytes);
+        let [keys, rows, texts] = [rest.number()?, rest.number()?, rest.number()?].map(|length| length as usize);
+        let slots = rest.numbers(keys)?;
+        let counts = rest.numbers(keys)?;
+        let total: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+        let ascend = slots.windows(2).all(|pair| pair[0] < pair[1]) && slots.last().is_none_or(|last| (*last as usize) < SLOTS);
+        if !ascend || counts.contains(&0) || total != rows as u64 {
+            return Err("slots or counts of rows are out of order".to_owned());
+        }
+        let keys = rest.columns(keys, widths.0)?;
+        let rows = rest.columns(rows, widths.1)?;
+        let lengths = rest.numbers(texts)?;
+        let text = |length: u32| {
+            let bytes = rest.take(length as usize)?;
+            std::str::from_utf8(bytes).map(Arc::from).map_err(|_| "a text is not UTF-8".to_owned())
+        };
+        let texts = lengths.into_iter().map(text).collect::<Result<_, String>>()?;
+        if !rest.0.is_empty() {
+            return Err("there is more than there should be".to_owned());
+        }
+        Ok(Self { widths, slots, counts, keys, rows, texts })
+    }
+}
+
+/// What is left to be read.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or("it ends too early")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u32, String> {
+        Ok(self.numbers(1)?[0])
+    }
+
+    fn numbers(&mut self, count: usize) -> Result<Vec<u32>, String> {
+        let bytes = self.take(count.saturating_mul(4))?;
+        Ok(bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
+    }
+
+    /// Items of `width` words, one after the other.
+    fn columns(&mut self, items: usize, width: usize) -> Result<Vec<u64>, String> {
+        let bytes = self.take(items.saturating_mul(width).saturating_mul(8))?;
+        let mut words = vec![0; items * width];
+        for (at, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            words[at % items * width + at / items] = u64::from_le_bytes(*bytes);
+        }
+        Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk() -> Chunk {
+        Chunk {
+            widths: (2, 3),
+            slots: vec![0, 7, 4095],
+            counts: vec![2, 1, 1],
+            keys: (0..6).collect(),
+            rows: (100..112).map(|word| word * 0x0101_0101_0101).collect(),
+            texts: ["a".into(), "".into(), "ü".into()].into(),
+        }
+    }
+
+    #[test]
+    fn chunks_are_read_as_they_were_written() {
+        for chunk in [chunk(), Chunk { widths: (2, 3), ..Chunk::default() }] {
+            assert_eq!(Chunk::decode(&chunk.encode(), chunk.widths), Ok(chunk));
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_refused_or_are_another_chunk() {
+        let bytes = chunk().encode();
+        for length in 0..bytes.len() {
+            assert!(Chunk::decode(&bytes[..length], (2, 3)).is_err(), "{length} bytes");
+        }
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                assert_ne!(Chunk::decode(&bytes, (2, 3)), Ok(chunk()), "bit {bit} of byte {at}");
+            }
+        }
+        assert!(Chunk::decode(&[bytes, vec![0]].concat(), (2, 3)).is_err());
+    }
+}
