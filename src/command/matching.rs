@@ -304,6 +304,12 @@ impl Matcher {
         let Start { mut windows, patterns, positions, keeper } = state::start(&self.artifact, options, state, &source, progress)?;
         let first: u64 = positions.iter().map(|source| source.rows).sum();
         let part = state.snapshot_every.map(|_| first);
+        if let Some(row) = part {
+            // Not covered by the snapshot that the run goes on from: where it was cut again they would overlap.
+            for name in [&options.output, &options.rejects, &options.late].into_iter().flatten() {
+                ResultWriter::forget_parts(name, row)?;
+            }
+        }
         let create = |name: &str, schema: &SchemaRef| match part {
             Some(row) => ResultWriter::create_part(name, schema, row),
             None => ResultWriter::create(name, schema),

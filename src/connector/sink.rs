@@ -95,6 +95,24 @@ impl ResultWriter {
         if name == STANDARD { Self::create(name, schema) } else { Self::create(&part_name(name, row), schema) }
     }
 
+    /// Removes the parts of results from row `row` on, which an earlier run left and this one gives again.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn forget_parts(name: &str, row: u64) -> Result<(), Error> {
+        let path = Path::new(name);
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Where there is no such folder, creating the output says so.
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let part = path.with_file_name(entry.file_name()).to_string_lossy().into_owned();
+            let digits: String = part.chars().skip(part_stem(name).chars().count() + 1).take_while(char::is_ascii_digit).collect();
+            if digits.parse().is_ok_and(|first| first >= row && part == part_name(name, first)) {
+                std::fs::remove_file(entry.path()).map_err(|error| Error::new(&part, format!("cannot be replaced: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Completes a part, and begins that of the results from row `row` on. What was written so far outlasts the program and the machine.
     ///
     /// # Errors
@@ -150,9 +168,14 @@ impl Drop for ResultWriter {
 
 /// `results.ndjson` of the results from row 98304 on: `results-000000098304.ndjson`.
 fn part_name(name: &str, row: u64) -> String {
+    let stem = part_stem(name);
+    format!("{stem}-{row:012}{}", &name[stem.len()..])
+}
+
+/// A name without its ending.
+fn part_stem(name: &str) -> &str {
     let folder = name.rfind('/').map_or(0, |at| at + 1);
-    let ending = name[folder..].rfind('.').map_or(name.len(), |at| folder + at);
-    format!("{}-{row:012}{}", &name[..ending], &name[ending..])
+    name[folder..].rfind('.').map_or(name, |at| &name[..folder + at])
 }
 
 /// A name in the same folder that nobody else uses.

@@ -21,7 +21,16 @@ pub struct SnapshotFolder {
     /// Chunks that are there whole.
     written: HashSet<String>,
     /// Held as long as it is open; `None`: only read.
-    _lock: Option<File>,
+    lock: Option<File>,
+}
+
+impl Drop for SnapshotFolder {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // Closing is not enough where a process that was just started has the file too; where this fails, closing is what is left.
+            let _ = lock.unlock();
+        }
+    }
 }
 
 impl SnapshotFolder {
@@ -34,7 +43,7 @@ impl SnapshotFolder {
         std::fs::create_dir_all(path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), written: HashSet::new(), _lock: Some(lock) }),
+            Ok(()) => Ok(Self { path: path.to_owned(), written: HashSet::new(), lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(format!("{}: another run keeps its snapshots there", path.display())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
@@ -43,7 +52,7 @@ impl SnapshotFolder {
     /// A folder to read from.
     #[must_use]
     pub fn look(path: &Path) -> Self {
-        Self { path: path.to_owned(), written: HashSet::new(), _lock: None }
+        Self { path: path.to_owned(), written: HashSet::new(), lock: None }
     }
 
     #[must_use]

@@ -163,6 +163,13 @@ fn parts_of_results_are_named_by_their_first_row() {
     assert_eq!(names(), ["out-000000000007.ndjson"]);
     writer.finish().expect("completed");
     assert_eq!(names(), ["out-000000000007.ndjson", "out-1099511627776.ndjson"]);
+    // Those of later rows are forgotten, and what only looks like them is not.
+    let others = ["out-8.ndjson", "out-000000000009.csv", "outer-000000000009.ndjson"];
+    others.iter().for_each(|other| std::fs::write(folder.path().join("a.b").join(other), "").expect("written"));
+    ResultWriter::forget_parts(&name, 8).expect("removed");
+    assert_eq!(names(), ["out-000000000007.ndjson", "out-000000000009.csv", "out-8.ndjson", "outer-000000000009.ndjson"]);
+    ResultWriter::forget_parts(&name, 7).expect("removed");
+    assert_eq!(names().len(), 3);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub const SLOTS: usize = 4096;
 
 /// Words to copy between two batches: that takes some milliseconds.
-pub const STEP_WORDS: usize = 1 << 21;
+pub const STEP_WORDS: usize = 1 << 20;
 
 /// A key as it was, with its rows.
 pub struct Held {

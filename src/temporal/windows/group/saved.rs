@@ -97,6 +97,10 @@ impl Group {
         let capture = self.capture.as_mut()?;
         let state = &mut self.state;
         let mut chunk = Chunk { widths: (super::key_width(&self.key_types), self.width), ..Chunk::default() };
+        // About what there is: memory that grows while it is filled is copied again and again.
+        let rows: usize = state.blocks[slots.start as usize..slots.end as usize].iter().map(|block| block.rows()).sum();
+        chunk.keys.reserve(slots.len() * chunk.widths.0);
+        chunk.rows.reserve((rows + slots.len()) * self.width);
         let mut kept: Vec<Held> = Vec::new();
         let mut put = |slot: u32, key: &[u64], rows: &[u64]| {
             chunk.slots.push(slot - slots.start);
