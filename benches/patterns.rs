@@ -11,7 +11,7 @@ use dynamic_cep::expr::columns::Cache;
 use dynamic_cep::flow::Hits;
 use dynamic_cep::id::RuleId;
 use dynamic_cep::rule::lists::Lists;
-use dynamic_cep::rule::{Limits as RuleLimits, Origin, check};
+use dynamic_cep::rule::{Clause, Limits as RuleLimits, Origin, check};
 use dynamic_cep::tables::Artifact;
 use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
 use std::collections::HashMap;
@@ -79,7 +79,7 @@ impl Engine {
         let (schema, lists, limits) = (schema(), Lists::default(), RuleLimits::default());
         let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
         let rules = rules.enumerate().map(|(number, (tenant, text))| {
-            let pattern = check::pattern::pattern(&text, &Origin::default(), None, &scope);
+            let pattern = check::pattern::pattern(&text, Clause::MatchRecognize, &Origin::default(), None, &scope);
             let pattern = Arc::new(pattern.unwrap_or_else(|problems| panic!("{text}: {}", problems[0])));
             PatternRule { rule: RuleId::new(number), name: number.to_string().into(), tenant: tenant.map(Into::into), pattern }
         });

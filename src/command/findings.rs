@@ -15,7 +15,7 @@ use crate::rule::Limits;
 use crate::rule::lists::Lists;
 use crate::tables::Artifact;
 use crate::tables::layout::NONE;
-use crate::temporal::capture::{Captured, Restored, SavedPatterns};
+use crate::temporal::capture::{Captured, ReadChunk, Restored, SavedPatterns};
 use crate::temporal::conditions::Conditions;
 use crate::temporal::finding::json;
 use crate::temporal::patterns::{Counters, Found, PatternRule, Patterns};
@@ -88,7 +88,7 @@ fn seen(artifact: &Artifact) -> Schema {
 }
 
 /// The state of patterns in a snapshot: what is said of it, and who reads its chunks.
-pub(super) type Saved<'s> = (&'s SavedPatterns, &'s mut dyn FnMut(&str, usize) -> Result<Vec<u8>, String>);
+pub(super) type Saved<'s> = (&'s SavedPatterns, &'s mut ReadChunk<'s>);
 
 /// The patterns of `artifact`, which go on from `saved`; `None`: it has none that are in service.
 pub(super) fn patterns(artifact: &Artifact, options: &Options, saved: Option<Saved>) -> Result<Option<Restored>, String> {

@@ -86,6 +86,9 @@ impl CapturedChunk {
     }
 }
 
+/// Reads a chunk of a part.
+pub type ReadChunk<'r> = dyn FnMut(&str, usize) -> Result<Vec<u8>, String> + 'r;
+
 /// A copy of the state of patterns.
 pub struct Captured {
     pub head: SavedPatterns,
@@ -186,7 +189,7 @@ impl Patterns {
         lateness: i64,
         limits: Limits,
         head: &SavedPatterns,
-        chunk: &mut dyn FnMut(&str, usize) -> Result<Vec<u8>, String>,
+        chunk: &mut ReadChunk,
     ) -> Result<Restored, String> {
         let mut tenants = Tenants::default();
         head.tenants.iter().for_each(|name| _ = tenants.number(name));

@@ -299,7 +299,7 @@ impl Group {
 
     /// Whether patterns may see a row.
     fn sees(&self, clock: &Clock, tenant: u32) -> bool {
-        !clock.hidden && !(self.streams && clock.left_out) && self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&tenant))
+        !(clock.hidden || self.streams && clock.left_out) && self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&tenant))
     }
 
     /// Does what the watermark allows.

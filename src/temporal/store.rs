@@ -76,11 +76,14 @@ pub struct Large {
     pub partition: Partition,
 }
 
+/// A page, and whether it has changed since the last copy.
+pub type CapturedPage = (Arc<Vec<u8>>, bool);
+
 /// The partitions as they are at one moment.
 #[derive(Debug)]
 pub struct Captured {
-    /// For each size of runs, its pages, each with whether it has changed since the last copy.
-    pub runs: Vec<(usize, Vec<(Arc<Vec<u8>>, bool)>)>,
+    /// For each size of runs, its pages.
+    pub runs: Vec<(usize, Vec<CapturedPage>)>,
     pub large: Vec<(u32, Large)>,
     /// Slots that there are, and those that are free, in the order in which they are used again.
     pub slots: u32,
@@ -500,11 +503,11 @@ mod tests {
             let number = state >> 33;
             // Some keys are longer than a run.
             let mut key = (number % 700).to_le_bytes().to_vec();
-            key.resize(if number % 50 == 0 { 5000 } else { 8 }, 1);
+            key.resize(if number.is_multiple_of(50) { 5000 } else { 8 }, 1);
             let hash = Store::hash(&key);
             let known = store.find(&key, hash);
             assert_eq!(known.is_some(), expected.contains_key(&key));
-            if number % 3 == 0
+            if number.is_multiple_of(3)
                 && let Some(slot) = known
             {
                 store.remove(slot);
