@@ -5,10 +5,12 @@ use crate::random::Random;
 use crate::support::{project, told};
 use dynamic_cep::command::matching::{self, Emit, Options, Progress, Summary};
 use dynamic_cep::command::{snapshot, state};
+use dynamic_cep::connector::source::EventSource;
+use dynamic_cep::event::{Schema, Value as Event};
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::snapshot::{Manifest, Part};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -277,8 +279,6 @@ fn files_in_every_format_are_read_on() {
 /// An NDJSON file of payments in the format of another ending.
 fn convert(from: &str, to: &str) {
     use dynamic_cep::connector::ResultWriter;
-    use dynamic_cep::connector::source::EventSource;
-    use dynamic_cep::event::Schema;
     use dynamic_cep::id::FieldId;
     let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).expect("a schema");
     let needed: Vec<FieldId> = (0..schema.fields().len()).map(FieldId::new).collect();
@@ -617,6 +617,52 @@ fn a_snapshot_of_the_first_version_still_opens() {
     let rest = of(&[&arguments[..], &["--snapshot", "state"]].concat());
     assert!(lines(&rest) > 10 && lines(&rest) < lines(&whole));
     assert!(whole.ends_with(&rest), "it goes on where the snapshot was taken");
+}
+
+/// The card transactions of the fraud pack (its README names source and licence): in every row the counts of 1, 7 and 30 days are those of queues, also where the run is cut.
+#[test]
+fn counts_of_card_transactions_are_exact_however_the_run_is_cut() {
+    const DAYS: [i64; 3] = [1, 7, 30];
+    let windows = DAYS.map(|days| {
+        format!("  d{days}: COUNT(*) OVER (PARTITION BY card ORDER BY event_time RANGE BETWEEN INTERVAL '{days}' DAY PRECEDING AND CURRENT ROW)\n")
+    });
+    let schema = std::fs::read_to_string(project("rules/fraud/schema.yaml")).expect("a schema");
+    let rules = format!("windows:\n{}rules:\n  - {{id: r, when: d1 > 3}}\n", windows.concat());
+    let folder = Folder::new(&schema, &rules, "");
+    let events = project("rules/fraud/events.parquet");
+    let schema = Schema::parse("schema.yaml", schema.as_bytes()).expect("a schema");
+    let [card, time] = ["card", "event_time"].map(|name| schema.find(name).expect("a field"));
+    let source = EventSource::open(&[events.to_string_lossy().into_owned()], Some(&schema)).expect("events");
+    let mut queues: BTreeMap<String, VecDeque<i64>> = BTreeMap::new();
+    let mut expected: Vec<[u64; 3]> = Vec::new();
+    for batch in source.read(&[card, time], 32_768, true) {
+        let batch = batch.expect("a batch").batch;
+        for row in 0..batch.rows() {
+            let Event::Timestamp { ticks, unit } = batch.value(&schema, time, row) else { panic!("no time") };
+            let day = 86_400_000_000_000 / unit.nanoseconds();
+            let queue = queues.entry(format!("{:?}", batch.value(&schema, card, row))).or_default();
+            queue.push_back(ticks);
+            while queue[0] < ticks - 30 * day {
+                queue.pop_front();
+            }
+            expected.push(DAYS.map(|days| queue.iter().filter(|time| **time >= ticks - days * day).count() as u64));
+        }
+    }
+    assert_eq!((expected.len(), queues.len()), (140_293, 166));
+    let runs = Runs { folder, emit: Emit::Windows, lateness: 0 };
+    let options = Options { events: vec![events.to_string_lossy().into_owned()], ..runs.options(5_000) };
+    let mut found: Vec<[u64; 3]> = Vec::new();
+    for stop_after in [Some(1), Some(70_000), Some(33_333), None] {
+        let text = runs.run(&options, &state::Options { stop_after, ..runs.state() }).expect("a run").1;
+        let counts = text.lines().map(|line| {
+            let row: Value = serde_json::from_str(line).expect("JSON");
+            DAYS.map(|days| row[format!("d{days}")].as_u64().expect("a count"))
+        });
+        found.extend(counts);
+    }
+    assert_eq!(found.len(), expected.len());
+    let wrong = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+    assert_eq!(wrong.map(|row| (row, found[row], expected[row])), None);
 }
 
 #[test]
