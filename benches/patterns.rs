@@ -12,10 +12,13 @@ use dynamic_cep::flow::Hits;
 use dynamic_cep::id::RuleId;
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::{Clause, Limits as RuleLimits, Origin, check};
+use dynamic_cep::snapshot::Chunk;
 use dynamic_cep::tables::Artifact;
+use dynamic_cep::temporal::capture::Captured;
 use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 const KEYS: u64 = 1_000_000;
 const TENANTS: u64 = 10_000;
@@ -70,6 +73,7 @@ fn batch(schema: &Schema, number: usize) -> EventBatch {
 /// Patterns in service, with the matcher of their row conditions.
 struct Engine {
     patterns: Patterns,
+    rules: Vec<PatternRule>,
     generation: Generation,
     router: Router,
 }
@@ -83,19 +87,37 @@ impl Engine {
             let pattern = Arc::new(pattern.unwrap_or_else(|problems| panic!("{text}: {}", problems[0])));
             PatternRule { rule: RuleId::new(number), name: number.to_string().into(), tenant: tenant.map(Into::into), pattern }
         });
-        let patterns = Patterns::new(schema.clone(), rules.collect(), 0, Limits::default());
+        let rules: Vec<PatternRule> = rules.collect();
+        let patterns = Patterns::new(schema.clone(), rules.clone(), 0, Limits::default());
         let context = Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 };
         let conditions = patterns.conditions().all().iter().map(|condition| (condition.tenant.clone(), condition.expr.clone()));
         let artifact = compile_typed(conditions, &context).artifact.expect("conditions compile");
         let artifact = Arc::new(Artifact::from_bytes(&artifact).expect("an artifact"));
         let generation = Generation::new(Arc::clone(&artifact)).expect("a generation");
-        Self { patterns, generation, router: Router::new(artifact, Choice::Cpu).expect("the CPU is there") }
+        Self { patterns, rules, generation, router: Router::new(artifact, Choice::Cpu).expect("the CPU is there") }
     }
 
     fn holds(&self, batch: &EventBatch) -> Hits {
         let mut cache = Cache::default();
         let encoded = self.generation.encode(batch, &mut cache);
         self.generation.verify(batch, self.router.find(&encoded), &mut cache)
+    }
+
+    /// A copy of the state: how long the stream waits for it, the bytes that are written beside the stream and how long that takes, and going on from it.
+    fn save(&mut self) -> String {
+        let start = Instant::now();
+        let Captured { head, chunks } = self.patterns.capture();
+        let pause = start.elapsed();
+        let chunks: HashMap<(String, usize), Vec<u8>> =
+            chunks.into_iter().map(|chunk| ((chunk.part.clone(), chunk.number), chunk.encode())).collect();
+        let packed: usize = chunks.values().map(|bytes| Chunk::pack(bytes).expect("memory").1.len()).sum();
+        let written = start.elapsed() - pause;
+        let start = Instant::now();
+        let mut read = |part: &str, number: usize| Ok(chunks[&(part.to_owned(), number)].clone());
+        let restored = Patterns::restored(schema(), self.rules.clone(), 0, Limits::default(), &head, &mut read).expect("a copy");
+        let restoring = start.elapsed();
+        assert_eq!((restored.patterns.partitions(), restored.patterns.held()), (self.patterns.partitions(), self.patterns.held()));
+        format!("copied in {pause:.1?}, packed in {written:.1?} to {packed} bytes, gone on with in {restoring:.1?}")
     }
 
     /// How many findings a batch brings.
@@ -207,6 +229,7 @@ fn shared(criterion: &mut Criterion) {
         let (held, partitions) = (engine.patterns.held(), engine.patterns.partitions());
         let bytes = engine.patterns.bytes() / partitions.max(1);
         eprintln!("{name}: {found} found in {} events; {partitions} keys hold {held} rows, in {bytes} bytes each", warm * BATCH);
+        eprintln!("{name}: {}", engine.save());
         let mut next = warm;
         group.bench_function(name, |bencher| {
             bencher.iter_batched(

@@ -217,6 +217,7 @@ impl Group {
             if let Some(time) = ends.min().filter(|_| self.streams) {
                 timers.push(time, slot);
                 store.set_timer(slot, time);
+                store.set_ends_at(slot, time);
             }
             store.put(slot, partition);
         }
@@ -405,14 +406,24 @@ impl Group {
     /// Has everybody look whose time is up, in the order of time.
     fn fire(&mut self, now: i64, shared: &mut Shared) {
         while let Some((time, slot)) = self.state.timers.pop(now) {
-            if self.state.store.timer(slot) == time {
-                self.state.store.set_timer(slot, NEVER);
-                let (before, partition) = (self.state.store.bytes_of(slot), self.state.store.take(slot));
-                // Not later: what a next search finds has a time of its own, and goes off in its turn.
-                let moment = Moment { ended: false, watermark: Some(time), steps: shared.limits.steps };
-                // A timer may be early: its searches went on with later rows. Then it is set again, and goes off in its turn.
-                self.run(slot, (before, partition), moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
+            let State { store, timers, .. } = &mut self.state;
+            if store.timer(slot) != time {
+                continue;
             }
+            // A timer may be early: its searches went on with later rows. Then it is set again, and goes off in its turn.
+            let ends_at = store.ends_at(slot);
+            if ends_at > time {
+                store.set_timer(slot, ends_at);
+                if ends_at < NEVER {
+                    timers.push(ends_at, slot);
+                }
+                continue;
+            }
+            store.set_timer(slot, NEVER);
+            let (before, partition) = (store.bytes_of(slot), store.take(slot));
+            // Not later: what a next search finds has a time of its own, and goes off in its turn.
+            let moment = Moment { ended: false, watermark: Some(time), steps: shared.limits.steps };
+            self.run(slot, (before, partition), moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
         }
     }
 
@@ -471,11 +482,11 @@ impl Group {
         if *streams {
             let ends = partition.progress.iter().filter_map(|one| one.ends_at(&members[one.pattern as usize].machine, &partition.rows));
             // One whose time is up, and that is still there, waits for rows and not for time.
-            if let Some(time) = ends.filter(|time| moment.watermark.is_none_or(|now| *time > now)).min()
-                && time < store.timer(slot)
-            {
-                timers.push(time, slot);
-                store.set_timer(slot, time);
+            let first = ends.filter(|time| moment.watermark.is_none_or(|now| *time > now)).min().unwrap_or(NEVER);
+            store.set_ends_at(slot, first);
+            if first < store.timer(slot) {
+                timers.push(first, slot);
+                store.set_timer(slot, first);
             }
         }
         *of_tenant += store.put(slot, partition);

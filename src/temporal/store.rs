@@ -45,6 +45,8 @@ struct Slot {
     place: u32,
     /// The earliest time at which somebody will look at it.
     timer: i64,
+    /// The time at which the first of its searches is over: not before the timer.
+    ends_at: i64,
 }
 
 /// Runs of bytes of one size. Each begins with its slot, or [`FREE`].
@@ -101,6 +103,7 @@ pub struct Store {
     large: HashMap<u32, Box<Large>, FixedState>,
     living: usize,
     scratch: Vec<u8>,
+    spare_key: Vec<u8>,
 }
 
 impl Default for Store {
@@ -113,6 +116,7 @@ impl Default for Store {
             large: HashMap::default(),
             living: 0,
             scratch: Vec::new(),
+            spare_key: Vec::new(),
         }
     }
 }
@@ -182,7 +186,7 @@ impl Store {
     /// Makes room for a key that is not there yet, with a partition that knows nothing.
     pub fn add(&mut self, key: &[u8], hash: u64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { size: FREE, place: 0, timer: NEVER });
+            self.slots.push(Slot { size: FREE, place: 0, timer: NEVER, ends_at: NEVER });
             self.slots.len() as u32 - 1
         });
         self.write(slot, key, &Partition::default());
@@ -244,8 +248,12 @@ impl Store {
             self.slots[slot as usize].size = LARGE;
             return bytes;
         }
-        let key = self.key(slot).to_vec();
-        self.write(slot, &key, &partition)
+        let mut key = std::mem::take(&mut self.spare_key);
+        key.clear();
+        key.extend_from_slice(self.key(slot));
+        let bytes = self.write(slot, &key, &partition);
+        self.spare_key = key;
+        bytes
     }
 
     /// Packs a partition, and forgets what the slot had.
@@ -305,7 +313,7 @@ impl Store {
         self.table[at] = 0;
         self.release(slot);
         self.large.remove(&slot);
-        self.slots[slot as usize] = Slot { size: FREE, place: 0, timer: NEVER };
+        self.slots[slot as usize] = Slot { size: FREE, place: 0, timer: NEVER, ends_at: NEVER };
         self.free.push(slot);
         self.living -= 1;
     }
@@ -345,6 +353,16 @@ impl Store {
 
     pub fn set_timer(&mut self, slot: u32, timer: i64) {
         self.slots[slot as usize].timer = timer;
+    }
+
+    /// The time at which the first search in a partition is over.
+    #[must_use]
+    pub fn ends_at(&self, slot: u32) -> i64 {
+        self.slots[slot as usize].ends_at
+    }
+
+    pub fn set_ends_at(&mut self, slot: u32, ends_at: i64) {
+        self.slots[slot as usize].ends_at = ends_at;
     }
 
     /// Bytes that a partition takes.
@@ -436,7 +454,7 @@ impl Store {
         if slots as usize > partitions.len() + free.len() {
             return Err(WRONG.to_owned());
         }
-        store.slots = vec![Slot { size: FREE, place: 0, timer: NEVER }; slots as usize];
+        store.slots = vec![Slot { size: FREE, place: 0, timer: NEVER, ends_at: NEVER }; slots as usize];
         let mut known = vec![false; slots as usize];
         for slot in partitions.iter().map(|(slot, ..)| slot).chain(&free) {
             if known.get(*slot as usize) != Some(&false) {
