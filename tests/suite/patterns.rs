@@ -155,6 +155,15 @@ fn statements_of_other_engines_give_their_answers() {
             });
             assert_eq!(sorted(found.collect()), sorted(expected.clone()), "{name}, batches of {batch_rows}");
         }
+        // Cut after every row, and gone on with.
+        let whole = run.findings(&["--allowed-lateness", lateness]);
+        for cut in 1..input_rows.len() {
+            let (folder, cut) = (format!("state-{cut}"), cut.to_string());
+            let state = ["--allowed-lateness", lateness, "--batch-rows", ["1", "2", "7"][cut.len() % 3], "--snapshot", &folder];
+            let mut found = run.findings(&[&state[..], &["--stop-after", &cut]].concat());
+            found.extend(run.findings(&state));
+            assert_eq!(found, whole, "{name}, cut after {cut}");
+        }
     }
 }
 
