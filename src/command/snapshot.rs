@@ -60,7 +60,11 @@ fn show(manifest: &Manifest, chunks: usize, state: &str, out: &mut dyn Write) ->
     for source in &manifest.sources {
         writeln!(out, "    {}: {} rows (of a file of {} bytes)", source.name, source.rows, source.bytes)?;
     }
-    for part in &manifest.parts {
+    for part in manifest.parts.iter().filter(|part| !part.name.starts_with(CHUNKS_OF_PATTERNS)) {
+        if let Some(groups) = part.head.get("groups").and_then(serde_json::Value::as_array) {
+            patterns(manifest, &part.name, groups, out)?;
+            continue;
+        }
         let number = |name: &str| part.head.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
         let bytes: u64 = part.chunks.iter().map(|chunk| chunk.packed).sum();
         match part.head.get("windows").and_then(serde_json::Value::as_array) {
@@ -72,6 +76,25 @@ fn show(manifest: &Manifest, chunks: usize, state: &str, out: &mut dyn Write) ->
             }
             None => writeln!(out, "  {}        {} rows wait for earlier ones, {bytes} bytes", part.name, number("waiting"))?,
         }
+    }
+    Ok(())
+}
+
+/// What the parts that hold keys and searches of patterns are called.
+const CHUNKS_OF_PATTERNS: &str = "patterns/";
+
+/// Rules named at most, of those that share their keys.
+const NAMED: usize = 10;
+
+/// The state of patterns: one part says whose it is, and others hold it.
+fn patterns(manifest: &Manifest, name: &str, groups: &[serde_json::Value], out: &mut dyn Write) -> Result<(), Failure> {
+    let parts = manifest.parts.iter().filter(|part| part.name.starts_with(CHUNKS_OF_PATTERNS));
+    let bytes: u64 = parts.flat_map(|part| &part.chunks).map(|chunk| chunk.packed).sum();
+    writeln!(out, "  {name}     {bytes} bytes")?;
+    for members in groups.iter().filter_map(|group| group.get("members")?.as_array()) {
+        let rules: Vec<&str> = members.iter().filter_map(|member| member.get("rule")?.as_str()).collect();
+        let more = if rules.len() > NAMED { format!(", and {} more", rules.len() - NAMED) } else { String::new() };
+        writeln!(out, "    over the same keys: {}{more}", rules[..rules.len().min(NAMED)].join(", "))?;
     }
     Ok(())
 }
