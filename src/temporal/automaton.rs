@@ -5,7 +5,8 @@
 
 use super::conditions::{self, Conditions};
 use super::evaluate::{Places, Prepared, Taken, View};
-use super::{Row, Rows};
+use super::packed::{self, Reader};
+use super::rows::{HeldRow, Rows};
 use crate::event::{Schema, Value};
 use crate::pattern::{Define, Label, Labels, Leaf, Output, PASSED, Pattern, Step};
 use crate::temporal::keys::nanoseconds_of_tick;
@@ -78,7 +79,7 @@ impl Machine {
 
     /// The values that tell a row's partition from others.
     #[must_use]
-    pub fn partition(&self, row: Option<&Row>) -> Arc<[Value]> {
+    pub fn partition(&self, row: Option<HeldRow>) -> Arc<[Value]> {
         let value = |place: &usize| row.and_then(|row| row.values.get(*place)).cloned().unwrap_or(Value::Null);
         self.partition_by.iter().map(value).collect()
     }
@@ -320,7 +321,7 @@ impl Search {
         std::mem::swap(&mut self.ways, &mut scratch.next);
     }
 
-    fn takes(&self, place: &Place, way: &Way, taken: Taken, row: &Row, number: u64, scratch: &mut Scratch) -> bool {
+    fn takes(&self, place: &Place, way: &Way, taken: Taken, row: HeldRow, number: u64, scratch: &mut Scratch) -> bool {
         let test = &place.machine.tests[usize::from(taken.label)];
         if test.row.is_some_and(|condition| !row.holds(condition)) {
             return false;
@@ -360,6 +361,73 @@ impl Search {
             }
         }
         false
+    }
+
+    /// Adds its bytes: those of its serialization.
+    pub fn pack(&self, out: &mut Vec<u8>) {
+        packed::number(out, self.start);
+        packed::number(out, self.position);
+        packed::number(out, self.ways.len() as u64);
+        for way in &self.ways {
+            [way.step, way.taken, way.memory].into_iter().for_each(|number| packed::number(out, u64::from(number)));
+        }
+        packed::number(out, self.taken.len() as u64);
+        for (before, taken) in &self.taken {
+            packed::number(out, u64::from(*before));
+            packed::number(out, u64::from(taken.label));
+            packed::flag(out, taken.excluded);
+        }
+        packed::number(out, self.memories.len() as u64);
+        for ((memory, row, label), number) in &self.memories {
+            [u64::from(*memory), *row, u64::from(*label), u64::from(*number)].into_iter().for_each(|number| packed::number(out, number));
+        }
+        packed::flag(out, self.found.is_some());
+        self.found.into_iter().for_each(|found| packed::number(out, u64::from(found)));
+        packed::number(out, self.visits);
+    }
+
+    /// Becomes what was packed; `None`: nothing was, and it is anything.
+    pub fn unpack(&mut self, from: &mut Reader) -> Option<()> {
+        self.ways.clear();
+        self.taken.clear();
+        self.memories.clear();
+        (self.start, self.position) = (from.number()?, from.number()?);
+        for _ in 0..from.number()? {
+            self.ways.push(Way { step: from.small()?, taken: from.small()?, memory: from.small()? });
+        }
+        for _ in 0..from.number()? {
+            self.taken.push((from.small()?, Taken { label: from.small()?, excluded: from.flag()? }));
+        }
+        for _ in 0..from.number()? {
+            let (memory, row, label, number) = (from.small()?, from.number()?, from.small()?, from.small()?);
+            self.memories.insert((memory, row, label), number);
+        }
+        self.found = if from.flag()? { Some(from.small()?) } else { None };
+        self.visits = from.number()?;
+        Some(())
+    }
+
+    /// Whether it is one that `machine` may have begun at row `start` of `rows`: what is read from a file may be anything.
+    #[must_use]
+    pub fn is_sound(&self, machine: &Machine, rows: &Rows, start: u64) -> bool {
+        let waits = |way: &Way| matches!(machine.pattern.steps.get(way.step as usize), Some(Step::Take { .. } | Step::Await { .. }));
+        let is_taken = |taken: u32| taken == NOTHING || (taken as usize) < self.taken.len();
+        let names = |label: Label| label == PASSED || usize::from(label) < machine.pattern.labels.len();
+        // Each row is behind the one before it, so that no chain goes round, and none is longer than there are rows.
+        let mut lengths: Vec<u64> = Vec::with_capacity(self.taken.len());
+        let mut chained = |(before, taken): &(u32, Taken)| {
+            let before = if *before == NOTHING { Some(0) } else { lengths.get(*before as usize).copied() };
+            let length = before.map_or(u64::MAX, |before| before + 1);
+            lengths.push(length);
+            length <= self.position - start && names(taken.label)
+        };
+        self.start == start
+            && rows.first() <= start
+            && (start..=rows.end()).contains(&self.position)
+            && self.taken.iter().all(&mut chained)
+            && self.ways.iter().all(|way| waits(way) && is_taken(way.taken))
+            && self.found.is_none_or(is_taken)
+            && self.visits < 1 << 62
     }
 
     fn rows_of(&self, mut last: u32, rows: &mut Vec<Taken>) {
@@ -402,5 +470,34 @@ fn choice(step: Step, at: u32, mut holds: impl FnMut(Label) -> bool) -> Option<(
             Some((Taken { label, excluded: label == PASSED }, at))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_the_bytes_of_postcard() {
+        let taken = |label, excluded| Taken { label, excluded };
+        let search = Search {
+            start: 3,
+            position: 1 << 40,
+            ways: vec![Way { step: 1, taken: NOTHING, memory: 0 }, Way { step: 500, taken: 1, memory: NOTHING }],
+            taken: vec![(NOTHING, taken(0, false)), (0, taken(PASSED, true))],
+            memories: [((NOTHING, 5, 2), 0), ((0, 1 << 50, PASSED), 1)].into_iter().collect(),
+            found: Some(1),
+            visits: 1 << 33,
+        };
+        for search in [search.clone(), Search { found: None, ..search }, Search::default()] {
+            let mut bytes = Vec::new();
+            search.pack(&mut bytes);
+            assert_eq!(bytes, postcard::to_stdvec(&search).unwrap());
+            let mut unpacked = search.clone();
+            assert_eq!((unpacked.unpack(&mut Reader(&bytes)), &unpacked), (Some(()), &search));
+            for length in 0..bytes.len() {
+                assert_eq!(unpacked.unpack(&mut Reader(&bytes[..length])), None, "{length} bytes");
+            }
+        }
     }
 }

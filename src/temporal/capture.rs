@@ -4,11 +4,11 @@
 //! same name, tenant and definition goes on where it was, one that is changed or new begins anew. What is numbered over all patterns (tenants, conditions, places of fields) may
 //! have other numbers then, and gets them when it is read.
 
-use super::Row;
 use super::group::{Group, Waiting};
 use super::keys::Tenants;
 use super::patterns::{Limits, PatternRule, Patterns};
 use super::progress::Troubles;
+use super::rows::Row;
 use super::store::{Large, Partition, Store, read_page};
 use crate::event::{Schema, Value};
 use serde::{Deserialize, Serialize};
@@ -240,6 +240,18 @@ impl Patterns {
             partitions.sort_by_key(|(slot, ..)| *slot);
             let (mut partitions, mut free) = (partitions, rest.free);
             partitions.iter_mut().for_each(|(.., partition)| translation.partition(partition));
+            let members = patterns.groups[place].members();
+            if !partitions.iter().all(|(.., partition)| partition.is_sound(|pattern| &members[pattern as usize].machine)) {
+                return Err("what patterns search for in a partition does not agree with them".to_owned());
+            }
+            if !partitions
+                .iter()
+                .map(|(_, key, _)| &**key)
+                .chain(rest.waiting.iter().map(Waiting::key))
+                .all(|key| patterns.tenants.has_key(key))
+            {
+                return Err("a key has a tenant that is none of those named".to_owned());
+            }
             let remembers = patterns.groups[place].kind.remembers;
             partitions.retain(|(slot, _, partition)| {
                 let needed = remembers || !partition.progress.is_empty();

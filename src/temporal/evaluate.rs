@@ -1,7 +1,7 @@
 //! Expressions that look at several rows of a match.
 
-use super::Rows;
 use super::aggregate::aggregate;
+use super::rows::Rows;
 use crate::event::{Type, Value};
 use crate::expr::Expr;
 use crate::expr::oracle::Oracle;
@@ -29,7 +29,7 @@ pub struct View<'a> {
     pub number: u64,
 }
 
-/// Where the fields of an expression over one row lie in [`super::Row::values`]; behind them come the classifier and the number of the match.
+/// Where the fields of an expression over one row lie in [`super::rows::Row::values`]; behind them come the classifier and the number of the match.
 #[derive(Clone, Debug)]
 pub struct Places {
     needed: Vec<FieldId>,
@@ -79,7 +79,7 @@ impl OverRow {
     fn at(&self, view: &View, row: u64) -> Value {
         let Some(found) = view.rows.get(row) else { return Value::Null };
         if !self.about_match {
-            return self.oracle.evaluate(&found.values);
+            return self.oracle.evaluate(found.values);
         }
         let mut values: Vec<Value> = found.values.to_vec();
         values.resize(self.fields, Value::Null);

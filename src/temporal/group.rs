@@ -8,9 +8,10 @@ use super::evaluate::Places;
 use super::keys::{KeyColumn, NO_TENANT};
 use super::patterns::{Found, Limits, PatternRule};
 use super::progress::{Moment, Progress, Troubles, Work};
+use super::rows::{Row, Rows};
 use super::store::{Partition, Store};
 use super::timers::{NEVER, Timers};
-use super::{Row, conditions::Conditions, keys::Tenants};
+use super::{conditions::Conditions, keys::Tenants};
 use crate::event::batch::value_at;
 use crate::event::{EventBatch, Schema, Type, Value};
 use crate::expr::scalar;
@@ -96,7 +97,7 @@ pub struct Group {
     looks_back: u64,
     /// For each condition, whether the group's patterns ask for it, and those that may begin with a row for which it holds.
     asked: Vec<bool>,
-    begun_by: HashMap<u32, Vec<u32>, FixedState>,
+    begun_by: Vec<Vec<u32>>,
     /// Patterns that may begin anywhere: over all tenants' rows, and over one's.
     anywhere: Vec<u32>,
     anywhere_of: HashMap<u32, Vec<u32>, FixedState>,
@@ -105,6 +106,8 @@ pub struct Group {
     pub state: State,
     work: Work,
     beginning: Vec<u32>,
+    /// The one that is taken out, and memory for the next.
+    partition: Partition,
     keys: Keys,
 }
 
@@ -131,6 +134,13 @@ pub struct Waiting {
     pub row: Row,
 }
 
+impl Waiting {
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
 impl Group {
     /// The patterns of one kind. Tenants of rules are numbered among `tenants`, conditions on rows among `conditions`.
     #[must_use]
@@ -148,13 +158,14 @@ impl Group {
             members: Vec::new(),
             looks_back: 0,
             asked: Vec::new(),
-            begun_by: HashMap::default(),
+            begun_by: Vec::new(),
             anywhere: Vec::new(),
             anywhere_of: HashMap::default(),
             tenants: Some(HashSet::default()),
             state: State { store: Store::default(), timers: Timers::new(0), waiting: VecDeque::new() },
             work: Work::default(),
             beginning: Vec::new(),
+            partition: Partition::default(),
             keys: Keys::default(),
         };
         for (number, rule) in (0..).zip(rules) {
@@ -163,7 +174,10 @@ impl Group {
             group.looks_back = group.looks_back.max(machine.looks_back);
             let tenant = tenant.map(|tenant| tenants.number(&tenant));
             match &machine.begins {
-                Some(begins) => begins.iter().for_each(|condition| group.begun_by.entry(*condition).or_default().push(number)),
+                Some(begins) => begins.iter().for_each(|condition| {
+                    group.begun_by.resize(group.begun_by.len().max(*condition as usize + 1), Vec::new());
+                    group.begun_by[*condition as usize].push(number);
+                }),
                 None => match tenant {
                     Some(tenant) => group.anywhere_of.entry(tenant).or_default().push(number),
                     None => group.anywhere.push(number),
@@ -208,10 +222,11 @@ impl Group {
     pub fn resume(&mut self, store: Store, waiting: VecDeque<Waiting>, tenant_bytes: &mut Vec<usize>) {
         (self.state.store, self.state.waiting) = (store, waiting);
         let State { store, timers, .. } = &mut self.state;
+        let mut partition = Partition::default();
         for slot in store.all() {
             let bytes = store.bytes_of(slot);
             *bytes_of_tenant(tenant_bytes, store.key(slot)) += bytes;
-            let partition = store.take(slot);
+            store.take(slot, &mut partition, &mut self.work.spare);
             let ends =
                 partition.progress.iter().filter_map(|one| one.ends_at(&self.members[one.pattern as usize].machine, &partition.rows));
             if let Some(time) = ends.min().filter(|_| self.streams) {
@@ -219,7 +234,7 @@ impl Group {
                 store.set_timer(slot, time);
                 store.set_ends_at(slot, time);
             }
-            store.put(slot, partition);
+            store.put(slot, &mut partition);
         }
     }
 
@@ -269,25 +284,27 @@ impl Group {
                 shared.arrival = at as u32;
                 if seen.get(next) == Some(&at) {
                     let held = holds.row(at).iter().map(|condition| condition.0);
-                    let row = |time| Row {
-                        number: batch.row_number(at),
-                        time,
-                        holds: held.clone().filter(|condition| asked.get(*condition as usize) == Some(&true)).collect(),
-                        values: columns
-                            .iter()
-                            .map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)))
-                            .collect(),
-                    };
+                    let number = batch.row_number(at);
+                    let holds = held.clone().filter(|condition| asked.get(*condition as usize) == Some(&true));
+                    let values = columns.iter().map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)));
                     let (key, hash) = keys_of.get(next);
                     if by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark {
-                        self.enter((key, hash), tenant, clock.time, held.clone(), || row(clock.time), shared);
+                        self.enter(
+                            (key, hash),
+                            tenant,
+                            clock.time,
+                            held.clone(),
+                            |rows| rows.push(number, clock.time, holds, values),
+                            shared,
+                        );
                     } else {
                         let value =
                             |field| batch.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, at));
                         let order: Box<[Value]> =
                             if by_time_alone { Box::default() } else { self.order_by.iter().map(|key| value(key.field)).collect() };
                         let time = if self.streams { clock.time } else { order.first().and_then(ticks) };
-                        self.wait(Waiting { order, key: key.into(), tenant, row: row(time) });
+                        let row = Row { number, time, holds: holds.collect(), values: values.collect() };
+                        self.wait(Waiting { order, key: key.into(), tenant, row });
                     }
                     next += 1;
                 }
@@ -316,8 +333,8 @@ impl Group {
         self.release(None, shared);
         for slot in self.state.store.all() {
             let moment = Moment { ended: true, watermark: None, steps: shared.limits.steps };
-            let (before, partition) = (self.state.store.bytes_of(slot), self.state.store.take(slot));
-            self.run(slot, (before, partition), moment, |_, _| true, shared);
+            let before = self.take_out(slot);
+            self.run(slot, before, moment, |_, _| true, shared);
         }
     }
 
@@ -348,7 +365,7 @@ impl Group {
             }
             let Some(Waiting { key, tenant, row, .. }) = self.state.waiting.pop_front() else { return };
             let holds = row.holds.clone();
-            self.enter((&key, Store::hash(&key)), tenant, row.time, holds.iter().copied(), || row, shared);
+            self.enter((&key, Store::hash(&key)), tenant, row.time, holds.iter().copied(), |rows| rows.push_row(row), shared);
         }
     }
 
@@ -359,7 +376,7 @@ impl Group {
         tenant: u32,
         time: Option<i64>,
         holds: impl Iterator<Item = u32>,
-        row: impl FnOnce() -> Row,
+        push: impl FnOnce(&mut Rows),
         shared: &mut Shared,
     ) {
         let watermark = time.filter(|_| self.streams);
@@ -370,7 +387,7 @@ impl Group {
         beginning.clear();
         beginning.extend(&self.anywhere);
         beginning.extend(self.anywhere_of.get(&tenant).into_iter().flatten());
-        holds.for_each(|condition| beginning.extend(self.begun_by.get(&condition).into_iter().flatten()));
+        holds.for_each(|condition| beginning.extend(self.begun_by.get(condition as usize).into_iter().flatten()));
         if beginning.len() > 1 {
             beginning.sort_unstable();
             beginning.dedup();
@@ -385,10 +402,10 @@ impl Group {
             }
         };
         if let Some((slot, before)) = slot {
-            let mut partition = self.state.store.take(slot);
-            let position = partition.rows.end();
-            partition.rows.push(row());
-            let known = &mut partition.progress;
+            self.take_out(slot);
+            let position = self.partition.rows.end();
+            push(&mut self.partition.rows);
+            let known = &mut self.partition.progress;
             for pattern in &beginning {
                 match known.binary_search_by_key(pattern, |progress| progress.pattern) {
                     Ok(at) if known[at].searches() => {}
@@ -398,7 +415,7 @@ impl Group {
             }
             let moment = Moment { ended: false, watermark, steps: shared.limits.steps };
             let concerned = |progress: &Progress, _: Option<i64>| progress.searches() || progress.needs_from() == position;
-            self.run(slot, (before, partition), moment, concerned, shared);
+            self.run(slot, before, moment, concerned, shared);
         }
         self.beginning = beginning;
     }
@@ -420,26 +437,25 @@ impl Group {
                 continue;
             }
             store.set_timer(slot, NEVER);
-            let (before, partition) = (store.bytes_of(slot), store.take(slot));
+            let before = self.take_out(slot);
             // Not later: what a next search finds has a time of its own, and goes off in its turn.
             let moment = Moment { ended: false, watermark: Some(time), steps: shared.limits.steps };
-            self.run(slot, (before, partition), moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
+            self.run(slot, before, moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
         }
     }
 
-    /// Runs some patterns of a partition that was taken out, and puts back what anybody still needs. `before`: bytes that it took. `chosen` is asked with the time at which
+    /// Takes a partition out, to be [`run`](Self::run); returns the bytes that it took.
+    fn take_out(&mut self, slot: u32) -> usize {
+        self.state.store.take(slot, &mut self.partition, &mut self.work.spare);
+        self.state.store.bytes_of(slot)
+    }
+
+    /// Runs some patterns of the partition that was taken out, and puts back what anybody still needs. `before`: bytes that it took. `chosen` is asked with the time at which
     /// the search is over.
-    fn run(
-        &mut self,
-        slot: u32,
-        (before, mut partition): (usize, Partition),
-        moment: Moment,
-        chosen: impl Fn(&Progress, Option<i64>) -> bool,
-        shared: &mut Shared,
-    ) {
-        let Self { members, work, state, looks_back, streams, kind, .. } = self;
+    fn run(&mut self, slot: u32, before: usize, moment: Moment, chosen: impl Fn(&Progress, Option<i64>) -> bool, shared: &mut Shared) {
+        let Self { members, work, state, partition, looks_back, streams, kind, .. } = self;
         let State { store, timers, .. } = state;
-        let Partition { rows, progress } = &mut partition;
+        let Partition { rows, progress } = partition;
         for progress in progress.iter_mut() {
             let member = &mut members[progress.pattern as usize];
             if chosen(progress, progress.ends_at(&member.machine, rows)) {
@@ -453,7 +469,7 @@ impl Group {
             let needed = partition.progress.iter().filter(|progress| progress.searches()).map(Progress::needs_from).min();
             partition.rows.forget_before(needed.unwrap_or(partition.rows.end()).saturating_sub(*looks_back));
         };
-        forget(&mut partition);
+        forget(partition);
         let mut give_up = |partition: &mut Partition, all: bool, count: fn(&mut Troubles) -> &mut u64| {
             let Partition { rows, progress } = partition;
             let oldest = progress.iter().filter(|progress| progress.searches()).map(Progress::needs_from).min();
@@ -467,12 +483,12 @@ impl Group {
             oldest.is_some()
         };
         // Whoever holds the oldest row gives way.
-        while partition.bytes() > shared.limits.key_bytes && give_up(&mut partition, false, |troubles| &mut troubles.over_key) {}
+        while partition.bytes() > shared.limits.key_bytes && give_up(partition, false, |troubles| &mut troubles.over_key) {}
         let of_tenant = bytes_of_tenant(shared.tenant_bytes, store.key(slot));
         *of_tenant -= before;
         let bytes = partition.bytes();
         if *of_tenant + bytes > shared.limits.tenant_bytes && bytes > before {
-            give_up(&mut partition, true, |troubles| &mut troubles.over_tenant);
+            give_up(partition, true, |troubles| &mut troubles.over_tenant);
         }
         partition.progress.retain(|progress| !progress.is_new());
         if partition.progress.is_empty() && !kind.remembers {

@@ -38,6 +38,14 @@ impl Tenants {
         &self.names
     }
 
+    /// Whether the tenant that a key begins with is one of them, or none: what is read from a file may be anything.
+    #[must_use]
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        key.first_chunk()
+            .map(|tenant| u32::from_le_bytes(*tenant))
+            .is_some_and(|tenant| tenant == NO_TENANT || (tenant as usize) < self.names.len())
+    }
+
     /// The tenant of each row of a batch.
     pub fn of_rows(&mut self, schema: &Schema, batch: &EventBatch) -> Vec<u32> {
         let mut tenants = vec![NO_TENANT; batch.rows()];

@@ -6,7 +6,7 @@
 //! ```
 //! * [`patterns`]: all patterns of an artifact. [`conditions`]: what they ask of a row alone, which the matcher of rules answers for whole batches.
 //! * [`group`]: patterns over the same partitions, which share their rows. A row that begins no match, and is waited for by none, is not held.
-//! * [`store`]: the partitions, packed while nobody looks at them. [`timers`]: when somebody must, though no row came.
+//! * [`store`]: the partitions, packed while nobody looks at them. [`rows`]: what is held of their rows. [`packed`]: how numbers and values are packed. [`timers`]: when somebody must, though no row came.
 //! * [`capture`]: the state at one moment, as parts of a snapshot, and back.
 //! * [`progress`]: where in the rows of a partition one pattern is. [`automaton`]: one search for a match that begins at a given row; pure stepping.
 //! * [`finding`]: what is told of a match.
@@ -20,105 +20,12 @@ pub mod evaluate;
 pub mod finding;
 pub mod group;
 pub mod keys;
+pub mod packed;
 pub mod patterns;
 pub mod progress;
+pub mod rows;
 pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod timers;
 pub mod windows;
-
-use crate::event::Value;
-use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
-
-/// A row as patterns see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// Its number over all inputs.
-    pub number: u64,
-    /// Its event time, in ticks of the field that rows are ordered by; `None`: that is no time.
-    pub time: Option<i64>,
-    /// The numbers of the [`conditions`] that hold for it, ascending.
-    pub holds: Box<[u32]>,
-    /// The fields that patterns need.
-    pub values: Box<[Value]>,
-}
-
-impl Row {
-    /// Whether a condition holds for it.
-    #[must_use]
-    pub fn holds(&self, condition: u32) -> bool {
-        self.holds.binary_search(&condition).is_ok()
-    }
-
-    /// Bytes that it takes. A text counts once for each row that has it.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let text = |value: &Value| if let Value::Text(text) = value { text.len() + 16 } else { 0 };
-        size_of::<Self>() + self.holds.len() * 4 + self.values.iter().map(|value| size_of::<Value>() + text(value)).sum::<usize>()
-    }
-}
-
-/// The rows of a partition that are still held, numbered from its beginning.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rows {
-    first: u64,
-    rows: VecDeque<Row>,
-    #[serde(skip)]
-    bytes: usize,
-}
-
-impl Rows {
-    #[must_use]
-    pub fn get(&self, at: u64) -> Option<&Row> {
-        at.checked_sub(self.first).and_then(|at| self.rows.get(usize::try_from(at).ok()?))
-    }
-
-    /// One after the last.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.first + self.rows.len() as u64
-    }
-
-    pub fn push(&mut self, row: Row) {
-        self.bytes += row.bytes();
-        self.rows.push_back(row);
-    }
-
-    /// Lets go of the rows before `at`.
-    pub fn forget_before(&mut self, at: u64) {
-        while self.first < at
-            && let Some(row) = self.rows.pop_front()
-        {
-            self.first += 1;
-            self.bytes -= row.bytes();
-        }
-        if self.rows.is_empty() && self.rows.capacity() > 64 {
-            self.rows = VecDeque::new();
-        }
-    }
-
-    /// Changes all rows.
-    pub fn change(&mut self, change: impl FnMut(&mut Row)) {
-        self.rows.iter_mut().for_each(change);
-        self.recount();
-    }
-
-    /// Counts the bytes again, which are not written out.
-    pub fn recount(&mut self) {
-        self.bytes = self.rows.iter().map(Row::bytes).sum();
-    }
-
-    /// How many are held.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Bytes that they take.
-    #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
-    }
-}

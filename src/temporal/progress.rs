@@ -1,9 +1,10 @@
 //! Where one pattern is in the rows of one partition.
 
-use super::Rows;
 use super::automaton::{Machine, Scratch, Search};
 use super::evaluate::Taken;
 use super::finding::Finding;
+use super::packed::{self, Reader};
+use super::rows::Rows;
 use crate::event::Value;
 use crate::pattern::{Label, Labels, Output, Skip};
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,35 @@ impl Progress {
         size_of::<Self>() + self.search.as_ref().map_or(0, |search| search.bytes())
     }
 
+    /// Adds its bytes: those of its serialization.
+    pub fn pack(&self, out: &mut Vec<u8>) {
+        [u64::from(self.pattern), self.next, self.covered, self.matches].into_iter().for_each(|number| packed::number(out, number));
+        packed::flag(out, self.search.is_some());
+        self.search.iter().for_each(|search| search.pack(out));
+    }
+
+    /// What was packed; `None`: nothing was. A search that is on is one of those `spare`, if there are any.
+    pub fn unpack(from: &mut Reader, spare: &mut Vec<Box<Search>>) -> Option<Self> {
+        let mut progress =
+            Self { pattern: from.small()?, next: from.number()?, covered: from.number()?, matches: from.number()?, search: None };
+        if from.flag()? {
+            progress.search.insert(spare.pop().unwrap_or_default()).unpack(from)?;
+        }
+        Some(progress)
+    }
+
+    /// Gives the memory of a search that is on to others.
+    pub fn into_spare(self) -> Option<Box<Search>> {
+        self.search
+    }
+
+    /// Whether it may be that of `machine` in `rows`: what is read from a file may be anything.
+    #[must_use]
+    pub fn is_sound(&self, machine: &Machine, rows: &Rows) -> bool {
+        let search = self.search.as_ref();
+        self.next <= rows.end() && self.matches < 1 << 62 && search.is_none_or(|search| search.is_sound(machine, rows, self.next))
+    }
+
     /// The time from which on no row can be part of the match that is searched for, in ticks.
     #[must_use]
     pub fn ends_at(&self, machine: &Machine, rows: &Rows) -> Option<i64> {
@@ -115,6 +145,9 @@ impl Progress {
 
     /// Finds what no later row can change.
     pub fn run(&mut self, machine: &Machine, rows: &Rows, moment: Moment, work: &mut Work) {
+        if self.search.is_none() {
+            self.next = self.next.max(rows.first());
+        }
         while self.next < rows.end() {
             let mut search = match self.search.take() {
                 Some(search) => search,

@@ -3,8 +3,11 @@
 //! A partition of a few rows is a run of bytes in a page of such runs; there are millions of them, and most are looked at once in a while. One that has grown is
 //! kept as it is. A copy of the store shares its pages until they are written to, so that it takes no longer than copying a few bytes for each partition.
 
+use super::automaton::{Machine, Search};
+use super::packed::{self, Reader};
 use super::progress::Progress;
-use super::{Rows, timers::NEVER};
+use super::rows::Rows;
+use super::timers::NEVER;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -34,6 +37,36 @@ impl Partition {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.rows.bytes() + self.progress.iter().map(Progress::bytes).sum::<usize>()
+    }
+
+    /// Whether it may be what patterns, of these machines, know of rows: what is read from a file may be anything.
+    #[must_use]
+    pub fn is_sound<'m>(&self, machine: impl Fn(u32) -> &'m Machine) -> bool {
+        self.rows.is_sound() && self.progress.iter().all(|progress| progress.is_sound(machine(progress.pattern), &self.rows))
+    }
+
+    /// Forgets all; the memory of searches goes to `spare`.
+    pub fn clear(&mut self, spare: &mut Vec<Box<Search>>) {
+        self.rows.clear();
+        spare.extend(self.progress.drain(..).filter_map(Progress::into_spare));
+    }
+
+    /// Adds its bytes: those of its serialization.
+    fn pack(&self, out: &mut Vec<u8>) {
+        self.rows.pack(out);
+        packed::number(out, self.progress.len() as u64);
+        self.progress.iter().for_each(|progress| progress.pack(out));
+    }
+
+    /// Becomes what was packed; `None`: nothing was, and it is anything.
+    fn unpack(&mut self, bytes: &[u8], spare: &mut Vec<Box<Search>>) -> Option<()> {
+        self.clear(spare);
+        let mut from = Reader(bytes);
+        self.rows.unpack(&mut from)?;
+        for _ in 0..from.number()? {
+            self.progress.push(Progress::unpack(&mut from, spare)?);
+        }
+        Some(())
     }
 }
 
@@ -226,32 +259,31 @@ impl Store {
         }
     }
 
-    /// Takes a partition out, to be changed: it is there until it is put back or removed, but what it knows is not.
-    #[must_use]
-    pub fn take(&mut self, slot: u32) -> Partition {
+    /// Takes a partition out, to be changed: `partition` becomes it. It is there until it is put back or removed, but what it knows is not. `spare`: memory of searches.
+    pub fn take(&mut self, slot: u32, partition: &mut Partition, spare: &mut Vec<Box<Search>>) {
         let Slot { size, place, .. } = self.slots[slot as usize];
         if size == LARGE {
-            return self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
+            *partition = self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
+        } else {
+            partition.unpack(split(self.run(size, place)).1.get(1..).unwrap_or_default(), spare).expect("what was packed is unpacked");
         }
-        self.unpacked(size, place)
     }
 
-    /// Puts a partition back; returns the bytes that it takes then.
-    pub fn put(&mut self, slot: u32, partition: Partition) -> usize {
-        let last = SIZES[SIZES.len() - 1];
-        if partition.bytes() > last {
-            let bytes = partition.bytes();
+    /// Puts a partition back, and leaves anything in its place; returns the bytes that it takes then.
+    pub fn put(&mut self, slot: u32, partition: &mut Partition) -> usize {
+        let bytes = partition.bytes();
+        if bytes > SIZES[SIZES.len() - 1] {
             let key = if self.slots[slot as usize].size == LARGE { Vec::new() } else { self.key(slot).to_vec() };
             self.release(slot);
             let large = self.large.entry(slot).or_insert_with(|| Box::new(Large { key, partition: Partition::default() }));
-            large.partition = partition;
+            large.partition = std::mem::take(partition);
             self.slots[slot as usize].size = LARGE;
             return bytes;
         }
         let mut key = std::mem::take(&mut self.spare_key);
         key.clear();
         key.extend_from_slice(self.key(slot));
-        let bytes = self.write(slot, &key, &partition);
+        let bytes = self.write(slot, &key, partition);
         self.spare_key = key;
         bytes
     }
@@ -264,7 +296,7 @@ impl Store {
         bytes.extend((key.len() as u32).to_le_bytes());
         bytes.extend(key);
         bytes.push(u8::from(partition.progress.iter().any(Progress::searches)));
-        let mut bytes = postcard::to_extend(partition, bytes).expect("a partition in memory is written to memory");
+        partition.pack(&mut bytes);
         let known = self.slots[slot as usize].size;
         let size = SIZES.iter().position(|size| *size >= bytes.len());
         let taken = match size {
@@ -382,14 +414,10 @@ impl Store {
             let Slot { size, place, .. } = self.slots[slot as usize];
             match size {
                 LARGE => self.large.get(&slot).map_or(0, |large| large.partition.rows.held()),
-                size => self.unpacked(size, place).rows.held(),
+                size => unpack(self.run(size, place)).map_or(0, |partition| partition.rows.held()),
             }
         };
         self.all().into_iter().map(of).sum()
-    }
-
-    fn unpacked(&self, size: u32, place: u32) -> Partition {
-        unpack(self.run(size, place)).expect("what was packed is unpacked")
     }
 
     /// Bytes that all partitions take, with their room and the table of keys.
@@ -409,8 +437,8 @@ fn split(run: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn unpack(run: &[u8]) -> Option<Partition> {
-    let mut partition: Partition = postcard::from_bytes(split(run).1.get(1..)?).ok()?;
-    partition.rows.recount();
+    let mut partition = Partition::default();
+    partition.unpack(split(run).1.get(1..)?, &mut Vec::new())?;
     Some(partition)
 }
 
@@ -462,13 +490,13 @@ impl Store {
             }
             known[*slot as usize] = true;
         }
-        for (slot, key, partition) in partitions {
+        for (slot, key, mut partition) in partitions {
             let hash = Self::hash(&key);
             if store.find(&key, hash).is_some() {
                 return Err("a key has two partitions".to_owned());
             }
             store.write(slot, &key, &Partition::default());
-            store.put(slot, partition);
+            store.put(slot, &mut partition);
             store.index(slot, hash);
         }
         store.free = free;
@@ -498,14 +526,15 @@ impl Runs {
 mod tests {
     use super::*;
     use crate::event::Value;
-    use crate::temporal::Row;
+    use crate::temporal::rows::Row;
     use std::collections::BTreeMap;
 
     fn partition(rows: usize, number: u64) -> Partition {
         let mut partition = Partition::default();
         let values = || [Value::Int(-5), Value::Text("some text".into())].into();
-        (0..rows)
-            .for_each(|at| partition.rows.push(Row { number: number + at as u64, time: Some(-7), holds: [3, 9].into(), values: values() }));
+        (0..rows).for_each(|at| {
+            partition.rows.push_row(Row { number: number + at as u64, time: Some(-7), holds: [3, 9].into(), values: values() })
+        });
         partition.progress.push(Progress::new(4, number));
         partition
     }
@@ -514,7 +543,7 @@ mod tests {
     fn partitions_are_what_was_put_in() {
         let mut store = Store::default();
         let mut expected: BTreeMap<Vec<u8>, Partition> = BTreeMap::new();
-        let mut copy = None;
+        let (mut copy, mut taken) = (None, Partition::default());
         let mut state = 1_u64;
         for step in 0..20_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -533,11 +562,11 @@ mod tests {
                 continue;
             }
             let slot = known.unwrap_or_else(|| store.add(&key, hash));
-            let before = store.take(slot);
-            assert_eq!(before, expected.get(&key).cloned().unwrap_or_default());
+            store.take(slot, &mut taken, &mut Vec::new());
+            assert_eq!(taken, expected.get(&key).cloned().unwrap_or_default());
             // Few rows are packed, many are not.
             let after = partition([0, 1, 2, 5, 100][number as usize % 5], step);
-            let bytes = store.put(slot, after.clone());
+            let bytes = store.put(slot, &mut after.clone());
             assert_eq!(bytes, store.bytes_of(slot));
             expected.insert(key, after);
             if step == 15_000 {
@@ -550,7 +579,24 @@ mod tests {
             for (key, partition) in expected {
                 let slot = store.find(&key, Store::hash(&key)).unwrap();
                 assert_eq!((store.key(slot), store.timer(slot)), (key.as_slice(), NEVER));
-                assert_eq!(store.take(slot), partition);
+                store.take(slot, &mut taken, &mut Vec::new());
+                assert_eq!(taken, partition);
+            }
+        }
+    }
+
+    #[test]
+    fn partitions_are_the_bytes_of_postcard() {
+        for rows in [0, 1, 5, 200] {
+            let partition = partition(rows, 1 << 40);
+            let mut bytes = Vec::new();
+            partition.pack(&mut bytes);
+            assert_eq!(bytes, postcard::to_stdvec(&partition).unwrap());
+            let mut unpacked = super::tests::partition(3, 7);
+            assert_eq!((unpacked.unpack(&bytes, &mut Vec::new()), &unpacked), (Some(()), &partition));
+            assert_eq!(unpacked.bytes(), partition.bytes());
+            for length in 0..bytes.len() {
+                assert_eq!(unpacked.unpack(&bytes[..length], &mut Vec::new()), None, "{length} bytes");
             }
         }
     }
