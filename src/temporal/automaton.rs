@@ -176,6 +176,10 @@ pub struct Search {
     visits: u64,
 }
 
+/// Searches that are over, to be begun anew with the memory that they have.
+#[derive(Debug, Default)]
+pub struct Spare(pub Vec<Box<Search>>);
+
 /// What stepping needs for a moment, kept to be used again.
 #[derive(Debug, Default)]
 pub struct Scratch {

@@ -1,6 +1,6 @@
 //! Where one pattern is in the rows of one partition.
 
-use super::automaton::{Machine, Scratch, Search};
+use super::automaton::{Machine, Scratch, Search, Spare};
 use super::evaluate::Taken;
 use super::finding::Finding;
 use super::packed::{self, Reader};
@@ -47,8 +47,7 @@ pub struct Moment {
 #[derive(Debug, Default)]
 pub struct Work {
     pub scratch: Scratch,
-    /// Searches that are over, to be begun anew.
-    pub spare: Vec<Box<Search>>,
+    pub spare: Spare,
     pub found: Vec<Finding>,
     pub troubles: Troubles,
 }
@@ -109,11 +108,11 @@ impl Progress {
     }
 
     /// What was packed; `None`: nothing was. A search that is on is one of those `spare`, if there are any.
-    pub fn unpack(from: &mut Reader, spare: &mut Vec<Box<Search>>) -> Option<Self> {
+    pub fn unpack(from: &mut Reader, spare: &mut Spare) -> Option<Self> {
         let mut progress =
             Self { pattern: from.small()?, next: from.number()?, covered: from.number()?, matches: from.number()?, search: None };
         if from.flag()? {
-            progress.search.insert(spare.pop().unwrap_or_default()).unpack(from)?;
+            progress.search.insert(spare.0.pop().unwrap_or_default()).unpack(from)?;
         }
         Some(progress)
     }
@@ -158,7 +157,7 @@ impl Progress {
                         self.next += 1;
                         continue;
                     }
-                    let mut search = work.spare.pop().unwrap_or_default();
+                    let mut search = work.spare.0.pop().unwrap_or_default();
                     search.begin(machine, rows, moment.ended, self.next, &mut work.scratch);
                     search
                 }
@@ -177,7 +176,7 @@ impl Progress {
                     self.next += 1;
                 }
             }
-            work.spare.push(search);
+            work.spare.0.push(search);
             if given_up {
                 // What the rows so far would still give costs as much again.
                 work.troubles.given_up += 1;

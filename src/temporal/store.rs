@@ -3,7 +3,7 @@
 //! A partition of a few rows is a run of bytes in a page of such runs; there are millions of them, and most are looked at once in a while. One that has grown is
 //! kept as it is. A copy of the store shares its pages until they are written to, so that it takes no longer than copying a few bytes for each partition.
 
-use super::automaton::{Machine, Search};
+use super::automaton::{Machine, Spare};
 use super::packed::{self, Reader};
 use super::progress::Progress;
 use super::rows::Rows;
@@ -46,9 +46,9 @@ impl Partition {
     }
 
     /// Forgets all; the memory of searches goes to `spare`.
-    pub fn clear(&mut self, spare: &mut Vec<Box<Search>>) {
+    pub fn clear(&mut self, spare: &mut Spare) {
         self.rows.clear();
-        spare.extend(self.progress.drain(..).filter_map(Progress::into_spare));
+        spare.0.extend(self.progress.drain(..).filter_map(Progress::into_spare));
     }
 
     /// Adds its bytes: those of its serialization.
@@ -59,7 +59,7 @@ impl Partition {
     }
 
     /// Becomes what was packed; `None`: nothing was, and it is anything.
-    fn unpack(&mut self, bytes: &[u8], spare: &mut Vec<Box<Search>>) -> Option<()> {
+    fn unpack(&mut self, bytes: &[u8], spare: &mut Spare) -> Option<()> {
         self.clear(spare);
         let mut from = Reader(bytes);
         self.rows.unpack(&mut from)?;
@@ -260,7 +260,7 @@ impl Store {
     }
 
     /// Takes a partition out, to be changed: `partition` becomes it. It is there until it is put back or removed, but what it knows is not. `spare`: memory of searches.
-    pub fn take(&mut self, slot: u32, partition: &mut Partition, spare: &mut Vec<Box<Search>>) {
+    pub fn take(&mut self, slot: u32, partition: &mut Partition, spare: &mut Spare) {
         let Slot { size, place, .. } = self.slots[slot as usize];
         if size == LARGE {
             *partition = self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
@@ -438,7 +438,7 @@ fn split(run: &[u8]) -> (&[u8], &[u8]) {
 
 fn unpack(run: &[u8]) -> Option<Partition> {
     let mut partition = Partition::default();
-    partition.unpack(split(run).1.get(1..)?, &mut Vec::new())?;
+    partition.unpack(split(run).1.get(1..)?, &mut Spare::default())?;
     Some(partition)
 }
 
@@ -562,7 +562,7 @@ mod tests {
                 continue;
             }
             let slot = known.unwrap_or_else(|| store.add(&key, hash));
-            store.take(slot, &mut taken, &mut Vec::new());
+            store.take(slot, &mut taken, &mut Spare::default());
             assert_eq!(taken, expected.get(&key).cloned().unwrap_or_default());
             // Few rows are packed, many are not.
             let after = partition([0, 1, 2, 5, 100][number as usize % 5], step);
@@ -579,7 +579,7 @@ mod tests {
             for (key, partition) in expected {
                 let slot = store.find(&key, Store::hash(&key)).unwrap();
                 assert_eq!((store.key(slot), store.timer(slot)), (key.as_slice(), NEVER));
-                store.take(slot, &mut taken, &mut Vec::new());
+                store.take(slot, &mut taken, &mut Spare::default());
                 assert_eq!(taken, partition);
             }
         }
@@ -593,10 +593,10 @@ mod tests {
             partition.pack(&mut bytes);
             assert_eq!(bytes, postcard::to_stdvec(&partition).unwrap());
             let mut unpacked = super::tests::partition(3, 7);
-            assert_eq!((unpacked.unpack(&bytes, &mut Vec::new()), &unpacked), (Some(()), &partition));
+            assert_eq!((unpacked.unpack(&bytes, &mut Spare::default()), &unpacked), (Some(()), &partition));
             assert_eq!(unpacked.bytes(), partition.bytes());
             for length in 0..bytes.len() {
-                assert_eq!(unpacked.unpack(&bytes[..length], &mut Vec::new()), None, "{length} bytes");
+                assert_eq!(unpacked.unpack(&bytes[..length], &mut Spare::default()), None, "{length} bytes");
             }
         }
     }
