@@ -95,7 +95,7 @@ impl ResultWriter {
         if name == STANDARD { Self::create(name, schema) } else { Self::create(&part_name(name, row), schema) }
     }
 
-    /// Removes the parts of results from row `row` on, which an earlier run left and this one gives again.
+    /// Removes the parts of results from row `row` on, which an earlier run left and this one gives again, and what a run that was killed left unfinished.
     ///
     /// # Errors
     /// When one cannot be removed.
@@ -104,9 +104,11 @@ impl ResultWriter {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Where there is no such folder, creating the output says so.
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let part = path.with_file_name(entry.file_name()).to_string_lossy().into_owned();
+            let file = entry.file_name().to_string_lossy().into_owned();
+            let complete = complete_name(&file);
+            let part = path.with_file_name(complete.unwrap_or(&file)).to_string_lossy().into_owned();
             let digits: String = part.chars().skip(part_stem(name).chars().count() + 1).take_while(char::is_ascii_digit).collect();
-            if digits.parse().is_ok_and(|first| first >= row && part == part_name(name, first)) {
+            if digits.parse().is_ok_and(|first| (first >= row || complete.is_some()) && part == part_name(name, first)) {
                 std::fs::remove_file(entry.path()).map_err(|error| Error::new(&part, format!("cannot be replaced: {error}")))?;
             }
         }
@@ -176,6 +178,12 @@ fn part_name(name: &str, row: u64) -> String {
 fn part_stem(name: &str) -> &str {
     let folder = name.rfind('/').map_or(0, |at| at + 1);
     name[folder..].rfind('.').map_or(name, |at| &name[..folder + at])
+}
+
+/// The name that a file gets once it is complete, of one that [`beside`] named.
+fn complete_name(file: &str) -> Option<&str> {
+    let (name, process) = file.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
+    process.bytes().all(|digit| digit.is_ascii_digit()).then_some(name)
 }
 
 /// A name in the same folder that nobody else uses.

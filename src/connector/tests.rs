@@ -168,8 +168,13 @@ fn parts_of_results_are_named_by_their_first_row() {
     others.iter().for_each(|other| std::fs::write(folder.path().join("a.b").join(other), "").expect("written"));
     ResultWriter::forget_parts(&name, 8).expect("removed");
     assert_eq!(names(), ["out-000000000007.ndjson", "out-000000000009.csv", "out-8.ndjson", "outer-000000000009.ndjson"]);
+    // So is what a run that was killed left unfinished, of any row.
+    let killed =
+        [".out-000000000003.ndjson.77.part", ".out-3.ndjson.77.part", ".out-000000000003.ndjson.part", ".out-000000000003.ndjson.x.part"];
+    killed.iter().for_each(|other| std::fs::write(folder.path().join("a.b").join(other), "").expect("written"));
     ResultWriter::forget_parts(&name, 7).expect("removed");
     assert_eq!(names().len(), 3);
+    assert_eq!(killed.map(|other| folder.path().join("a.b").join(other).exists()), [false, true, true, true]);
 }
 
 #[test]
