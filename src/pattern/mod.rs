@@ -48,7 +48,7 @@ pub struct Navigation {
     pub running: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AggregateFunction {
     /// Rows, or values that are not NULL -> int
     Count,
@@ -62,6 +62,13 @@ pub enum AggregateFunction {
     Deviation,
     /// The values as a JSON array, NULLs too -> text
     Array,
+    /// The first value that is not NULL
+    Any,
+    /// The texts one after the other, with this one between them -> text
+    List(Arc<str>),
+    /// The value of the row in which this is least; of several the first
+    MinimumBy(Box<Expr>),
+    MaximumBy(Box<Expr>),
 }
 
 /// A value that depends on more than one row.
@@ -228,11 +235,7 @@ impl Pattern {
         let mut row = schema.to_vec();
         row.push(Field { name: String::new(), ty: Type::Text });
         row.push(Field { name: String::new(), ty: Type::Int });
-        let leaf_holds = |leaf: &Leaf| match leaf {
-            Leaf::Value { expr, .. } => expr.is_well_formed(&row),
-            Leaf::Aggregate { argument, filter, .. } => argument.iter().chain(filter).all(|expr| expr.is_well_formed(&row)),
-            Leaf::MatchNumber => true,
-        };
+        let leaf_holds = |leaf: &Leaf| leaf.over_row().all(|expr| expr.is_well_formed(&row));
         let formula_holds = |formula: &Formula| {
             // Only what is sound has a type.
             if !formula.leaves.iter().all(leaf_holds) {
@@ -288,15 +291,7 @@ impl Pattern {
         let mut fields: Vec<FieldId> = self.partition_by.clone();
         fields.extend(self.order_by.iter().map(|key| key.field));
         let mut add = |expr: &Expr| fields.extend(expr.fields());
-        let leaves = |formula: &Formula, add: &mut dyn FnMut(&Expr)| {
-            for leaf in &formula.leaves {
-                match leaf {
-                    Leaf::Value { expr, .. } => add(expr),
-                    Leaf::Aggregate { argument, filter, .. } => argument.iter().chain(filter).for_each(&mut *add),
-                    Leaf::MatchNumber => {}
-                }
-            }
-        };
+        let leaves = |formula: &Formula, add: &mut dyn FnMut(&Expr)| formula.leaves.iter().flat_map(Leaf::over_row).for_each(add);
         for define in &self.defines {
             match define {
                 Define::Always => {}
@@ -316,6 +311,14 @@ fn offsets(formula: &Formula) -> impl Iterator<Item = i64> {
     formula.leaves.iter().filter_map(Leaf::navigation).map(|navigation| navigation.offset)
 }
 
+impl AggregateFunction {
+    /// What rows are compared by.
+    #[must_use]
+    pub fn by(&self) -> Option<&Expr> {
+        if let Self::MinimumBy(by) | Self::MaximumBy(by) = self { Some(by) } else { None }
+    }
+}
+
 impl Leaf {
     /// The type of its values.
     #[must_use]
@@ -327,12 +330,25 @@ impl Leaf {
             Self::Aggregate { function, argument, .. } => match function {
                 AggregateFunction::Count => Type::Int,
                 AggregateFunction::Average | AggregateFunction::Deviation => Type::Float,
-                AggregateFunction::Array => Type::Text,
-                AggregateFunction::Sum | AggregateFunction::Minimum | AggregateFunction::Maximum => {
-                    argument.as_ref().map_or(Type::Null, of)
-                }
+                AggregateFunction::Array | AggregateFunction::List(_) => Type::Text,
+                AggregateFunction::Sum
+                | AggregateFunction::Minimum
+                | AggregateFunction::Maximum
+                | AggregateFunction::Any
+                | AggregateFunction::MinimumBy(_)
+                | AggregateFunction::MaximumBy(_) => argument.as_ref().map_or(Type::Null, of),
             },
         }
+    }
+
+    /// What it looks at in each row.
+    pub fn over_row(&self) -> impl Iterator<Item = &Expr> {
+        let (argument, filter, by) = match self {
+            Self::Value { expr, .. } => (Some(expr), None, None),
+            Self::Aggregate { function, argument, filter, .. } => (argument.as_ref(), filter.as_ref(), function.by()),
+            Self::MatchNumber => (None, None, None),
+        };
+        argument.into_iter().chain(filter).chain(by)
     }
 
     #[must_use]

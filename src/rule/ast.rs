@@ -5,7 +5,6 @@
 use super::builtin::Builtin;
 use crate::event::Type;
 use crate::expr::{ArithmeticOp, CompareOp, DatePart};
-use crate::pattern::AggregateFunction;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -140,11 +139,14 @@ pub enum Syntax<'t> {
     /// `CLASSIFIER()`, or of a variable.
     Classifier(Option<Cow<'t, str>>),
     MatchNumber,
+    MatchRowtime,
     /// `COUNT(*)` and `COUNT(A.*)` have no argument, but `rows`.
     Aggregate {
-        function: AggregateFunction,
+        function: MatchFunction,
         distinct: bool,
         argument: Option<AstId>,
+        /// What comes behind a comma.
+        second: Option<AstId>,
         rows: Option<Option<Cow<'t, str>>>,
         filter: Option<AstId>,
         running: Option<bool>,
@@ -152,6 +154,24 @@ pub enum Syntax<'t> {
     Window(Box<Over>),
     /// What could not be read; the diagnostic has been given.
     Invalid,
+}
+
+/// An aggregate over rows of a match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchFunction {
+    Count,
+    Sum,
+    Average,
+    Minimum,
+    Maximum,
+    Deviation,
+    Array,
+    Any,
+    Every,
+    Some,
+    List,
+    MinimumBy,
+    MaximumBy,
 }
 
 /// A function that windows have.

@@ -7,6 +7,7 @@
 mod call;
 mod numbers;
 pub mod pattern;
+mod steps;
 pub mod window;
 
 use super::ast::{Ast, AstArgs, AstId, Syntax, Test};
@@ -359,11 +360,13 @@ impl<'c, 't> Checker<'c, 't> {
             Syntax::Navigate { way, operand, offset, running } => self.navigate(id, *way, *operand, *offset, *running),
             Syntax::Classifier(of) => self.classifier(id, of.as_deref()),
             Syntax::MatchNumber => self.match_number(),
-            Syntax::Aggregate { function, distinct, argument, rows, filter, running } => {
+            Syntax::MatchRowtime => self.match_rowtime(id),
+            Syntax::Aggregate { function, distinct, argument, second, rows, filter, running } => {
                 let call = pattern::Aggregate {
                     function: *function,
                     distinct: *distinct,
                     argument: *argument,
+                    second: *second,
                     filter: *filter,
                     running: *running,
                 };

@@ -7,11 +7,19 @@ use crate::expr::scalar::decimal;
 use crate::pattern::AggregateFunction;
 use std::cmp::Ordering;
 
-/// The aggregate of `values`, in their order. `ty`: the type of the result. NULLs do not count, but in an array and where rows are counted.
+/// The value whose key is the least, or the greatest; of several the first. NULL is no key.
 #[must_use]
-pub fn aggregate(function: AggregateFunction, distinct: bool, mut values: Vec<Value>, ty: Type) -> Value {
+pub fn best(pairs: impl Iterator<Item = (Value, Value)>, wanted: Ordering) -> Value {
+    let better = |best: (Value, Value), pair: (Value, Value)| if scalar::compare(&pair.0, &best.0) == Some(wanted) { pair } else { best };
+    pairs.filter(|(key, _)| !key.is_null()).reduce(better).map_or(Value::Null, |(_, value)| value)
+}
+
+/// The aggregate of `values`, in their order, for all functions but those that [`best`] is. `ty`: the type of the result. NULLs do not count, but in an
+/// array and where rows are counted.
+#[must_use]
+pub fn aggregate(function: &AggregateFunction, distinct: bool, mut values: Vec<Value>, ty: Type) -> Value {
     use AggregateFunction as F;
-    if function != F::Array {
+    if *function != F::Array {
         values.retain(|value| !value.is_null());
     }
     if distinct {
@@ -23,17 +31,21 @@ pub fn aggregate(function: AggregateFunction, distinct: bool, mut values: Vec<Va
         }
         values = seen;
     }
-    let best = |wanted: Ordering| {
-        let better = |best: Value, value: Value| if scalar::compare(&value, &best) == Some(wanted) { value } else { best };
-        values.iter().cloned().reduce(better).unwrap_or(Value::Null)
-    };
+    let best = |wanted: Ordering| best(values.iter().map(|value| (value.clone(), value.clone())), wanted);
     match function {
         F::Count => Value::Int(values.len() as i64),
         F::Sum => sum(&values, ty),
         F::Average if values.is_empty() => Value::Null,
         F::Average => Value::Float(total(&values) / values.len() as f64),
-        F::Minimum => best(Ordering::Less),
-        F::Maximum => best(Ordering::Greater),
+        F::Minimum | F::MinimumBy(_) => best(Ordering::Less),
+        F::Maximum | F::MaximumBy(_) => best(Ordering::Greater),
+        F::Any => values.into_iter().next().unwrap_or(Value::Null),
+        F::List(_) if values.is_empty() => Value::Null,
+        F::List(between) => {
+            let texts: Vec<&str> =
+                values.iter().filter_map(|value| if let Value::Text(text) = value { Some(&**text) } else { None }).collect();
+            Value::Text(texts.join(between).into())
+        }
         F::Deviation if values.len() < 2 => Value::Null,
         F::Deviation => {
             let mean = total(&values) / values.len() as f64;

@@ -120,23 +120,23 @@ fn begins(pattern: &Pattern, tests: &[Test]) -> Option<Vec<u32>> {
 /// The variables that conditions tell apart. A variable's own condition looks at the row under test, which is no difference.
 fn remembered(pattern: &Pattern) -> Vec<Label> {
     let all = || (0..pattern.labels.len() as Label).collect();
-    let asks = |expr: &&crate::expr::Expr| expr.fields().contains(&pattern.classifier());
+    let asks = |expr: &crate::expr::Expr| expr.fields().contains(&pattern.classifier());
     let mut found = Vec::new();
     for (own, define) in (0..).zip(&pattern.defines) {
         let Define::Match(formula) = define else { continue };
         for leaf in &formula.leaves {
-            let (labels, exprs): (&Labels, Vec<_>) = match leaf {
-                Leaf::Value { navigation, expr } => (&navigation.labels, vec![expr]),
-                Leaf::Aggregate { labels, argument, filter, .. } => (labels, argument.iter().chain(filter).collect()),
+            let labels = match leaf {
+                Leaf::Value { navigation, .. } => &navigation.labels,
+                Leaf::Aggregate { labels, .. } => labels,
                 Leaf::MatchNumber => continue,
             };
-            // The row under test, or one so many rows from it.
-            if leaf.navigation().is_some_and(|way| way.last && way.skip == 0 && way.labels.contain(own)) && !exprs.iter().any(asks) {
-                continue;
-            }
             // The name of a row's variable tells all variables apart.
-            if exprs.iter().any(asks) {
+            if leaf.over_row().any(asks) {
                 return all();
+            }
+            // The row under test, or one so many rows from it.
+            if leaf.navigation().is_some_and(|way| way.last && way.skip == 0 && way.labels.contain(own)) {
+                continue;
             }
             match labels {
                 // Every row of the match is meant, whatever its variable.

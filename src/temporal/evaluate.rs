@@ -1,6 +1,6 @@
 //! Expressions that look at several rows of a match.
 
-use super::aggregate::aggregate;
+use super::aggregate::{aggregate, best};
 use super::rows::Rows;
 use crate::event::{Type, Value};
 use crate::expr::Expr;
@@ -8,6 +8,7 @@ use crate::expr::oracle::Oracle;
 use crate::id::FieldId;
 use crate::pattern::{AggregateFunction, Formula, Label, Labels, Leaf, Navigation};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// A row of a match.
@@ -111,6 +112,8 @@ enum PreparedLeaf {
         running: bool,
         argument: Option<OverRow>,
         filter: Option<OverRow>,
+        /// See [`AggregateFunction::by`].
+        by: Option<Box<OverRow>>,
         ty: Type,
     },
     MatchNumber,
@@ -125,12 +128,13 @@ impl Prepared {
             .map(|leaf| match leaf {
                 Leaf::Value { navigation, expr } => PreparedLeaf::Value { navigation: navigation.clone(), expr: places.over_row(expr) },
                 Leaf::Aggregate { function, distinct, labels, running, argument, filter } => PreparedLeaf::Aggregate {
-                    function: *function,
+                    function: function.clone(),
                     distinct: *distinct,
                     labels: labels.clone(),
                     running: *running,
                     argument: argument.as_ref().map(|expr| places.over_row(expr)),
                     filter: filter.as_ref().map(|expr| places.over_row(expr)),
+                    by: function.by().map(|expr| Box::new(places.over_row(expr))),
                     ty: argument.as_ref().map_or(Type::Int, |expr| expr.ty(expr.root())),
                 },
                 Leaf::MatchNumber => PreparedLeaf::MatchNumber,
@@ -170,12 +174,18 @@ impl PreparedLeaf {
                 let row = found.and_then(|at| (view.start + at as u64).checked_add_signed(navigation.offset));
                 row.map_or(Value::Null, |row| expr.at(view, row))
             }
-            Self::Aggregate { function, distinct, labels, running, argument, filter, ty } => {
+            Self::Aggregate { function, distinct, labels, running, argument, filter, by, ty } => {
                 let taken = &view.taken[..if *running { seen } else { view.taken.len() }];
                 let rows = (view.start..).zip(taken).filter(|(_, taken)| labels.contain(taken.label)).map(|(row, _)| row);
                 let rows = rows.filter(|row| filter.as_ref().is_none_or(|filter| filter.at(view, *row) == Value::Bool(true)));
-                let values = rows.map(|row| argument.as_ref().map_or(Value::Bool(true), |argument| argument.at(view, row)));
-                aggregate(*function, *distinct, values.collect(), *ty)
+                let value = |row| argument.as_ref().map_or(Value::Bool(true), |argument| argument.at(view, row));
+                match by {
+                    Some(by) => {
+                        let least = matches!(function, AggregateFunction::MinimumBy(_));
+                        best(rows.map(|row| (by.at(view, row), value(row))), if least { Ordering::Less } else { Ordering::Greater })
+                    }
+                    None => aggregate(function, *distinct, rows.map(value).collect(), *ty),
+                }
             }
         }
     }

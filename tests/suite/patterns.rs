@@ -5,16 +5,16 @@ use serde_json::{Map, Value, json};
 use std::process::Command;
 
 /// A rule over some rows, through the program.
-struct Run {
-    folder: tempfile::TempDir,
+pub struct Run {
+    pub folder: tempfile::TempDir,
 }
 
 impl Run {
-    fn new(schema: &str, clause: &str, rows: &[Value]) -> Self {
+    pub fn new(schema: &str, clause: &str, rows: &[Value]) -> Self {
         Self::of(schema, &json!({"match_recognize": clause}), rows)
     }
 
-    fn sequence(text: &str, rows: &[Value]) -> Self {
+    pub fn sequence(text: &str, rows: &[Value]) -> Self {
         Self::of(STREAM, &json!({"sequence": text}), rows)
     }
 
@@ -30,7 +30,7 @@ impl Run {
         Self { folder }
     }
 
-    fn ended(&self, more: &[&str]) -> (bool, String, String) {
+    pub fn ended(&self, more: &[&str]) -> (bool, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_dynamic-cep"))
             .args(["match", "rules.json", "--events", "events.ndjson", "--emit", "findings"])
             .args(more)
@@ -41,7 +41,7 @@ impl Run {
         (output.status.success(), text(output.stdout), text(output.stderr))
     }
 
-    fn findings(&self, more: &[&str]) -> Vec<Value> {
+    pub fn findings(&self, more: &[&str]) -> Vec<Value> {
         let (success, out, err) = self.ended(more);
         assert!(success, "{err}");
         out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -169,9 +169,9 @@ fn statements_of_other_engines_give_their_answers() {
     }
 }
 
-const STREAM: &str = "fields: {at: timestamp(s), card: utf8, amount: int64}\ntime: at\n";
+pub const STREAM: &str = "fields: {at: timestamp(s), card: utf8, amount: int64}\ntime: at\n";
 
-fn event(second: u32, card: &str, amount: i64) -> Value {
+pub fn event(second: u32, card: &str, amount: i64) -> Value {
     json!({"at": format!("2026-01-01T00:{:02}:{:02}Z", second / 60, second % 60), "card": card, "amount": amount})
 }
 
@@ -284,8 +284,18 @@ fn mistakes_have_places_and_hints() {
         ("ORDER BY at PATTERN (a{3,2}) DEFINE a AS TRUE", "upper bound"),
         ("ORDER BY at PATTERN ((a{100}){200}) DEFINE a AS TRUE", "10000 steps"),
         ("ORDER BY at PATTERN (a (((){4000000000}){4000000000}){4000000000}) DEFINE a AS TRUE", "100000 parts"),
-        ("ORDER BY amount PATTERN (a b) WITHIN INTERVAL '1' MINUTE DEFINE a AS TRUE", "within-without-time"),
+        ("ORDER BY amount PATTERN (a b) WITHIN INTERVAL '1' MINUTE DEFINE a AS TRUE", "no-time-order"),
         ("ORDER BY at PATTERN (a) DEFINE a AS amount", "type-mismatch"),
+        ("ORDER BY at MEASURES MAX_BY(card) AS m PATTERN (a) DEFINE a AS TRUE", "MIN_BY and MAX_BY take a value"),
+        ("ORDER BY at MEASURES MAX_BY(a.card, b.amount) AS m PATTERN (a b) DEFINE a AS TRUE", "mixed-variables"),
+        ("ORDER BY at MEASURES SUM(amount, amount) AS m PATTERN (a) DEFINE a AS TRUE", "found `,`"),
+        ("ORDER BY at MEASURES SUM(card) AS m PATTERN (a) DEFINE a AS TRUE", "needs a number"),
+        ("ORDER BY at MEASURES LISTAGG(amount) AS m PATTERN (a) DEFINE a AS TRUE", "LISTAGG needs text"),
+        ("ORDER BY at MEASURES LISTAGG(card, card) AS m PATTERN (a) DEFINE a AS TRUE", "a constant string"),
+        ("ORDER BY at MEASURES LISTAGG(card) WITHIN GROUP (ORDER BY at) AS m PATTERN (a) DEFINE a AS TRUE", "in the order of the match"),
+        ("ORDER BY at MEASURES EVERY(amount) AS m PATTERN (a) DEFINE a AS TRUE", "must be true or false"),
+        ("ORDER BY amount MEASURES MATCH_ROWTIME() AS m PATTERN (a) DEFINE a AS TRUE", "no-time-order"),
+        ("ORDER BY at PATTERN (a) DEFINE a AS MATCH_ROWTIME() > at", "final-in-define"),
         ("ORDER BY at ALL ROWS PER MATCH WITH UNMATCHED ROWS PATTERN (a {- b -}) DEFINE a AS TRUE", "unmatched"),
         ("BY card [amount > 1]", "found `BY`"),
     ] {

@@ -3,16 +3,16 @@
 //! Inside of it an expression may look at several rows. Its fields are *symbols*: a column of some variables' rows, or what a function like `LAST` makes of
 //! one. What is below such a function becomes an expression over one row; what is above it, one over the functions' results.
 
+use super::steps::{steps, takes_further};
 use super::{AstId, Checker, Operand, Scope};
 use crate::event::{Type, Value};
 use crate::expr::{Expr, Node};
 use crate::id::FieldId;
 use crate::pattern::{
-    AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, PASSED, Pattern, REPETITIONS_MAX, Skip,
-    Step,
+    AggregateFunction, Define, Formula, Label, Labels, Leaf, Measure, Navigation, OrderKey, Output, PASSED, Pattern, Skip, Step,
 };
 use crate::rule::Clause as Form;
-use crate::rule::ast::Navigate;
+use crate::rule::ast::{MatchFunction, Navigate};
 use crate::rule::diagnostic::{Diagnostic, Origin};
 use crate::rule::parser::pattern::{self as syntax, Clause, Item, Name, OrderItem, SkipTo, Term, folded};
 use crate::rule::parser::shown;
@@ -21,11 +21,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Steps of an automaton at most.
-const STEPS_MAX: usize = 10_000;
-
-/// Elements of a PERMUTE at most: they are tried in every order.
-const PERMUTED_MAX: usize = 6;
+const ORDER_BY_TIME: &str = "begin ORDER BY with a timestamp or date, ascending";
 
 /// What a field of an expression in the clause stands for.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +40,8 @@ pub(super) struct Symbols<'c> {
     names: &'c [(Arc<str>, Labels)],
     /// In DEFINE, which sees the match so far only.
     defines: bool,
+    /// The time that rows are in the order of.
+    time: Option<FieldId>,
     /// Where the expressions of the clause end in its syntax, in the order of the text.
     roots: Vec<usize>,
     found: Vec<Symbol>,
@@ -51,9 +49,10 @@ pub(super) struct Symbols<'c> {
 
 /// A call of an aggregate.
 pub(super) struct Aggregate {
-    pub function: AggregateFunction,
+    pub function: MatchFunction,
     pub distinct: bool,
     pub argument: Option<AstId>,
+    pub second: Option<AstId>,
     pub filter: Option<AstId>,
     pub running: Option<bool>,
 }
@@ -107,7 +106,7 @@ pub fn pattern(text: &str, form: Form, origin: &Origin, rule: Option<&Arc<str>>,
     let expressions = clause.measures.iter().chain(&clause.defines).map(|item| item.root).chain(clause.within);
     let mut roots: Vec<usize> = expressions.map(AstId::index).collect();
     roots.sort_unstable();
-    let symbols = Symbols { names: &names, defines: false, roots, found: Vec::new() };
+    let symbols = Symbols { names: &names, defines: false, time: None, roots, found: Vec::new() };
     let operands = vec![Operand::Invalid; ast.nodes().len()];
     let mut checker =
         Checker { scope, ast: &ast, report, expr: Expr::new(), operands, full: false, symbols: Some(symbols), windows: Default::default() };
@@ -133,6 +132,9 @@ impl Checker<'_, '_> {
             Some(items) => items.iter().map(|item| self.order_key(item)).collect(),
             None => vec![self.by_time(&clause.pattern_span)],
         };
+        let by_time = |key: &OrderKey| !key.descending && matches!(self.scope.schema.field(key.field).ty, Type::Timestamp(_) | Type::Date);
+        let time = order_by.first().copied().flatten().filter(by_time).map(|key| key.field);
+        self.symbols.as_mut()?.time = time;
         let mut measures: Vec<Measure> = Vec::new();
         for Item { name, root } in &clause.measures {
             if measures.iter().any(|measure| *measure.name == *name.name) {
@@ -145,14 +147,8 @@ impl Checker<'_, '_> {
             }
         }
         let within = clause.within.map(|root| self.interval(root));
-        if let (Some(_), Some(root)) = (within, clause.within) {
-            let first = order_by.first().copied().flatten();
-            let by_time = first
-                .is_some_and(|key| !key.descending && matches!(self.scope.schema.field(key.field).ty, Type::Timestamp(_) | Type::Date));
-            if !by_time {
-                self.error("within-without-time", root, "WITHIN is about time, and the rows are not in its order")
-                    .hint("begin ORDER BY with a timestamp or date, ascending");
-            }
+        if let (Some(_), Some(root), None) = (within, clause.within, time) {
+            self.error("no-time-order", root, "WITHIN is about time, and the rows are not in its order").hint(ORDER_BY_TIME);
         }
         let mut defines: Vec<Define> = vec![Define::Always; labels.len()];
         let mut defined: Vec<&str> = Vec::new();
@@ -176,14 +172,13 @@ impl Checker<'_, '_> {
             SkipTo::First(name) => self.variables(name).map(Skip::ToFirst),
             SkipTo::Last(name) => self.variables(name).map(Skip::ToLast),
         };
-        let (mut steps, mut excludes) = (Vec::new(), false);
-        let mut compiler =
-            Automaton { labels: &labels, steps: &mut steps, excludes: &mut excludes, excluded: false, repetitions: 0, visits: 0 };
-        if let Err(why) = compiler.term(&clause.pattern) {
-            self.report.error("limit", clause.pattern_span.clone(), why);
-            return None;
-        }
-        steps.push(Step::Accept);
+        let (steps, excludes) = match steps(&clause.pattern, &labels) {
+            Ok(built) => built,
+            Err(why) => {
+                self.report.error("limit", clause.pattern_span.clone(), why);
+                return None;
+            }
+        };
         self.skip_moves(clause, skip.as_ref(), &steps);
         if excludes && matches!(clause.output, Output::AllRows { unmatched: true, .. }) {
             let (primary, hint) = match clause.order_by {
@@ -348,7 +343,7 @@ impl Checker<'_, '_> {
     pub(super) fn column(&mut self, id: AstId, name: &str) -> Option<Operand> {
         let (labels, name) = match name.split_once('.') {
             Some((variable, rest)) if self.scope.schema.find(name).is_none() => {
-                let quoted = self.report.text().as_bytes().get(self.ast.span(id).start) == Some(&b'"');
+                let quoted = matches!(self.report.text().as_bytes().get(self.ast.span(id).start), Some(b'"' | b'`'));
                 let variable = folded(Cow::Borrowed(variable), quoted);
                 match self.symbols.as_ref()?.names.iter().find(|(known, _)| **known == *variable) {
                     Some((_, labels)) => (labels.clone(), rest),
@@ -372,6 +367,18 @@ impl Checker<'_, '_> {
 
     pub(super) fn match_number(&mut self) -> Option<Operand> {
         self.symbol(Symbol::Leaf(Leaf::MatchNumber), Type::Int)
+    }
+
+    /// The time of the match's last row.
+    pub(super) fn match_rowtime(&mut self, id: AstId) -> Option<Operand> {
+        let running = self.running(id, Some(false))?;
+        let Some(time) = self.symbols.as_ref()?.time else {
+            self.error("no-time-order", id, "MATCH_ROWTIME is about time, and the rows are not in its order").hint(ORDER_BY_TIME);
+            return None;
+        };
+        let navigation = Navigation { labels: Labels::All, last: true, skip: 0, offset: 0, running };
+        let leaf = Leaf::Value { navigation, expr: row_field(self.scope, time) };
+        self.symbol(Symbol::Leaf(leaf), self.scope.schema.field(time).ty)
     }
 
     /// The expression at `id` over one row, and the variables whose rows are meant.
@@ -465,12 +472,12 @@ impl Checker<'_, '_> {
 
     pub(super) fn aggregate(&mut self, id: AstId, call: Aggregate, rows: Option<Option<&str>>) -> Option<Operand> {
         use AggregateFunction as F;
+        use MatchFunction as M;
         let running = self.running(id, call.running)?;
         let mut labels = Labels::All;
-        let (mut argument, mut ty) = (None, Type::Int);
+        let mut argument = None;
         match (call.argument, rows) {
             (Some(operand), _) => {
-                ty = self.ty(operand)?;
                 let (expr, of) = self.over_row(operand)?;
                 (argument, labels) = (Some(expr), of);
             }
@@ -480,30 +487,56 @@ impl Checker<'_, '_> {
         let mut filter = None;
         if let Some(condition) = call.filter {
             self.boolean("the condition of FILTER", condition)?;
-            let (expr, of) = self.over_row(condition)?;
-            if of != labels && of != Labels::All && labels != Labels::All {
-                self.error("mixed-variables", condition, "the filter must be about the same variable's rows");
-                return None;
-            }
-            if labels == Labels::All {
-                labels = of;
-            }
-            filter = Some(expr);
+            filter = Some(self.over_same_row(condition, &mut labels)?);
         }
-        let result = match call.function {
-            F::Count => Type::Int,
-            F::Minimum | F::Maximum => ty,
-            F::Array => Type::Text,
-            F::Sum | F::Average | F::Deviation if !(ty.is_numeric() || ty == Type::Null) => {
-                let found = self.describe(call.argument?);
-                self.error("type-mismatch", id, format!("this aggregate needs numbers, found {found}"));
-                return None;
+        let function = match call.function {
+            M::Count => F::Count,
+            M::Sum | M::Average | M::Deviation => {
+                self.numeric("this aggregate", call.argument?)?;
+                match call.function {
+                    M::Sum => F::Sum,
+                    M::Average => F::Average,
+                    _ => F::Deviation,
+                }
             }
-            F::Sum => ty,
-            F::Average | F::Deviation => Type::Float,
+            M::Minimum => F::Minimum,
+            M::Maximum => F::Maximum,
+            // FALSE is less than TRUE.
+            M::Every | M::Some => {
+                self.boolean("what EVERY and SOME ask of rows", call.argument?)?;
+                if call.function == M::Every { F::Minimum } else { F::Maximum }
+            }
+            M::Any => F::Any,
+            M::Array => F::Array,
+            M::List => {
+                self.textual("LISTAGG", call.argument?)?;
+                match call.second.map(|between| (between, self.constant(between))) {
+                    None => F::List("".into()),
+                    Some((_, Some(Value::Text(between)))) => F::List(Arc::clone(between)),
+                    Some((between, _)) => {
+                        self.error("type-mismatch", between, "what LISTAGG puts between must be a constant string");
+                        return None;
+                    }
+                }
+            }
+            M::MinimumBy => F::MinimumBy(Box::new(self.over_same_row(call.second?, &mut labels)?)),
+            M::MaximumBy => F::MaximumBy(Box::new(self.over_same_row(call.second?, &mut labels)?)),
         };
-        let leaf = Leaf::Aggregate { function: call.function, distinct: call.distinct, labels, running, argument, filter };
-        self.symbol(Symbol::Leaf(leaf), result)
+        let leaf = Leaf::Aggregate { function, distinct: call.distinct, labels, running, argument, filter };
+        let ty = leaf.ty();
+        self.symbol(Symbol::Leaf(leaf), ty)
+    }
+
+    /// The expression at `id` over one row of `labels`, or of its own variable where they are all.
+    fn over_same_row(&mut self, id: AstId, labels: &mut Labels) -> Option<Expr> {
+        let (expr, of) = self.over_row(id)?;
+        if *labels == Labels::All {
+            *labels = of;
+        } else if of != Labels::All && of != *labels {
+            self.error("mixed-variables", id, "all of this function must be about the same variable's rows");
+            return None;
+        }
+        Some(expr)
     }
 }
 
@@ -538,196 +571,4 @@ fn define(formula: Formula, label: Label, fields: u32) -> Define {
         }
         None => Define::Match(formula),
     }
-}
-
-/// Whether a row behind the first of a match may be one of `labels`; with `first`, and none before it.
-fn takes_further(steps: &[Step], labels: &Labels, first: bool) -> bool {
-    // Steps, each before and after the first row was taken.
-    let mut seen = vec![[false; 2]; steps.len()];
-    let mut open = vec![(0, false)];
-    while let Some((at, further)) = open.pop() {
-        if std::mem::replace(&mut seen[at][usize::from(further)], true) {
-            continue;
-        }
-        let mut go = |to: u32, further| open.push((to as usize, further));
-        let next = at as u32 + 1;
-        let takes = match steps[at] {
-            Step::Take { label, .. } => [Some(label), None],
-            Step::Await { label, also, .. } => [label, also],
-            _ => [None; 2],
-        };
-        let wanted = takes.into_iter().flatten().any(|label| labels.contain(label));
-        if wanted && further {
-            return true;
-        }
-        match steps[at] {
-            Step::Split { first, second } => {
-                go(first, further);
-                go(second, further);
-            }
-            Step::Jump(to) | Step::Again { to, .. } => go(to, further),
-            Step::Take { .. } if wanted && first => {}
-            Step::Accept => {}
-            _ => go(next, further || takes[0].is_some()),
-        }
-    }
-    false
-}
-
-/// Builds the steps of a pattern.
-struct Automaton<'a> {
-    labels: &'a [Arc<str>],
-    steps: &'a mut Vec<Step>,
-    excludes: &'a mut bool,
-    excluded: bool,
-    repetitions: u8,
-    /// Terms written out so far, also those that give no step.
-    visits: usize,
-}
-
-/// Whether a term may match no row.
-fn may_be_empty(term: &Term<'_>) -> bool {
-    match term {
-        Term::Row(_) | Term::Await { .. } => false,
-        Term::Empty | Term::Start | Term::End => true,
-        Term::Sequence(terms) | Term::Permute(terms) => terms.iter().all(may_be_empty),
-        Term::Either(terms) => terms.iter().any(may_be_empty),
-        Term::Excluded(inner) => may_be_empty(inner),
-        Term::Repeated { term, least, .. } => *least == 0 || may_be_empty(term),
-    }
-}
-
-impl Automaton<'_> {
-    fn push(&mut self, step: Step) -> Result<usize, String> {
-        if self.steps.len() >= STEPS_MAX {
-            return Err(format!("the pattern has more than {STEPS_MAX} steps, with each repetition written out"));
-        }
-        self.steps.push(step);
-        Ok(self.steps.len() - 1)
-    }
-
-    fn label(&self, name: &Name<'_>) -> Label {
-        self.labels.iter().position(|label| **label == *name.name).unwrap_or(0) as Label
-    }
-
-    fn here(&self) -> u32 {
-        self.steps.len() as u32
-    }
-
-    /// A split whose ways are not known yet.
-    fn split(&mut self) -> Result<usize, String> {
-        self.push(Step::Split { first: 0, second: 0 })
-    }
-
-    /// The split at `at`: into what follows it, or to `other`; which of them is preferred.
-    fn decide(&mut self, at: usize, other: u32, into: bool) {
-        let follows = at as u32 + 1;
-        let (first, second) = if into { (follows, other) } else { (other, follows) };
-        self.steps[at] = Step::Split { first, second };
-    }
-
-    fn term(&mut self, term: &Term<'_>) -> Result<(), String> {
-        self.visits += 1;
-        if self.visits > 10 * STEPS_MAX {
-            return Err(format!("the pattern has more than {} parts, with each repetition written out", 10 * STEPS_MAX));
-        }
-        match term {
-            Term::Empty => {}
-            Term::Start => drop(self.push(Step::Start)?),
-            Term::End => drop(self.push(Step::End)?),
-            Term::Row(name) => {
-                let label = self.label(name);
-                self.push(Step::Take { label, excluded: self.excluded })?;
-            }
-            Term::Await { name, also, except } => {
-                *self.excludes = true;
-                let label = |name: &Option<Name<'_>>| name.as_ref().map(|name| self.label(name));
-                let step = Step::Await { label: label(name), also: label(also), except: [label(&except[0]), label(&except[1])] };
-                self.push(step)?;
-            }
-            Term::Sequence(terms) => terms.iter().try_for_each(|term| self.term(term))?,
-            Term::Either(terms) => {
-                let mut ends = Vec::new();
-                for (at, term) in terms.iter().enumerate() {
-                    if at + 1 == terms.len() {
-                        self.term(term)?;
-                        break;
-                    }
-                    let split = self.split()?;
-                    self.term(term)?;
-                    ends.push(self.push(Step::Jump(0))?);
-                    let next = self.here();
-                    self.decide(split, next, true);
-                }
-                let end = self.here();
-                ends.into_iter().for_each(|at| self.steps[at] = Step::Jump(end));
-            }
-            Term::Permute(terms) => {
-                if terms.len() > PERMUTED_MAX {
-                    return Err(format!("PERMUTE of more than {PERMUTED_MAX} elements is tried in too many orders"));
-                }
-                let orders = permutations(terms.len());
-                let orders = orders.iter().map(|order| Term::Sequence(order.iter().map(|at| terms[*at].clone()).collect()));
-                self.term(&Term::Either(orders.collect()))?;
-            }
-            Term::Excluded(term) => {
-                *self.excludes = true;
-                let outer = std::mem::replace(&mut self.excluded, true);
-                self.term(term)?;
-                self.excluded = outer;
-            }
-            Term::Repeated { term, least, most, greedy } => {
-                if most.is_some_and(|most| most < *least) || *most == Some(0) {
-                    return Err("a quantifier's upper bound must be at least 1 and not below the lower one".to_owned());
-                }
-                for _ in 0..*least {
-                    self.term(term)?;
-                }
-                match most {
-                    Some(most) => {
-                        let mut splits = Vec::new();
-                        for _ in *least..*most {
-                            splits.push(self.split()?);
-                            self.term(term)?;
-                        }
-                        let end = self.here();
-                        splits.into_iter().for_each(|at| self.decide(at, end, *greedy));
-                    }
-                    None => {
-                        let split = self.split()?;
-                        if may_be_empty(term) {
-                            let repetition = self.repetitions;
-                            if repetition == REPETITIONS_MAX {
-                                return Err(format!("the pattern has more than {REPETITIONS_MAX} repetitions of what may match no row"));
-                            }
-                            self.repetitions += 1;
-                            self.push(Step::Enter(repetition))?;
-                            self.term(term)?;
-                            self.push(Step::Again { repetition, to: split as u32 })?;
-                        } else {
-                            self.term(term)?;
-                            self.push(Step::Jump(split as u32))?;
-                        }
-                        let end = self.here();
-                        self.decide(split, end, *greedy);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Every order of `count` elements, in the order of their numbers.
-fn permutations(count: usize) -> Vec<Vec<usize>> {
-    let mut orders = vec![Vec::new()];
-    for _ in 0..count {
-        orders = orders
-            .iter()
-            .flat_map(|order: &Vec<usize>| {
-                (0..count).filter(|at| !order.contains(at)).map(|at| order.iter().copied().chain([at]).collect()).collect::<Vec<_>>()
-            })
-            .collect();
-    }
-    orders
 }

@@ -1,9 +1,9 @@
 //! The clause MATCH_RECOGNIZE: its parts in the order of the standard, each but PATTERN optional.
 
 use super::{OR, Parsed, Parser, Stop};
-use crate::pattern::{AggregateFunction, Output};
+use crate::pattern::Output;
 use crate::rule::Clause as Form;
-use crate::rule::ast::{Ast, AstId, Navigate, Syntax};
+use crate::rule::ast::{Ast, AstId, MatchFunction, Navigate, Syntax};
 use crate::rule::lexer::Kind;
 use crate::rule::limits::Limits;
 use crate::rule::report::Report;
@@ -405,11 +405,12 @@ impl<'t> Parser<'t, '_> {
                 self.expect(Kind::RightParen, "a closing parenthesis")?;
                 return self.node(Syntax::Classifier(of), start, 0).map(Some);
             }
-            "match_number" => {
+            name @ ("match_number" | "match_rowtime") => {
                 self.advance();
                 self.advance();
                 self.expect(Kind::RightParen, "a closing parenthesis")?;
-                return self.node(Syntax::MatchNumber, start, 0).map(Some);
+                let syntax = if name == "match_number" { Syntax::MatchNumber } else { Syntax::MatchRowtime };
+                return self.node(syntax, start, 0).map(Some);
             }
             name => {
                 let Some(function) = aggregate(name) else { return Ok(None) };
@@ -429,14 +430,15 @@ impl<'t> Parser<'t, '_> {
         self.node(Syntax::Navigate { way, operand: operand.id, offset, running }, start, operand.height).map(Some)
     }
 
-    fn aggregate(&mut self, function: AggregateFunction, running: Option<bool>) -> Result<Parsed, Stop> {
+    fn aggregate(&mut self, function: MatchFunction, running: Option<bool>) -> Result<Parsed, Stop> {
+        use MatchFunction::{Count, List, MaximumBy, MinimumBy};
         let start = self.token.start;
         self.advance();
         self.advance();
         let distinct = self.take_word("distinct");
-        let (mut argument, mut rows, mut height) = (None, None, 0);
+        let (mut argument, mut second, mut rows, mut height) = (None, None, None, 0);
         let next = self.peek();
-        let empty = self.token.kind == Kind::RightParen && function == AggregateFunction::Count;
+        let empty = self.token.kind == Kind::RightParen && function == Count;
         if empty || self.take(Kind::Star) {
             rows = Some(None);
         } else if matches!(self.token.kind, Kind::Word | Kind::Quoted) && next.kind == Kind::Dot && self.star_follows() {
@@ -446,11 +448,26 @@ impl<'t> Parser<'t, '_> {
         } else {
             let parsed = self.expression(OR)?;
             (argument, height) = (Some(parsed.id), parsed.height);
+            if matches!(function, List | MinimumBy | MaximumBy) && self.take(Kind::Comma) {
+                let parsed = self.expression(OR)?;
+                (second, height) = (Some(parsed.id), height.max(parsed.height));
+            }
         }
         self.expect(Kind::RightParen, "a closing parenthesis")?;
-        if rows.is_some() && (function != AggregateFunction::Count || distinct) {
-            self.report.error("wrong-arguments", start..self.end, "only COUNT takes rows");
+        let by = matches!(function, MinimumBy | MaximumBy);
+        let wrong = if rows.is_some() && (function != Count || distinct) {
+            "only COUNT takes rows"
+        } else if by && (second.is_none() || distinct) {
+            "MIN_BY and MAX_BY take a value and what to compare its row by"
+        } else {
+            ""
+        };
+        if !wrong.is_empty() {
+            self.report.error("wrong-arguments", start..self.end, wrong);
             return Err(Stop);
+        }
+        if self.at_word("within") && function == List {
+            return self.fail("LISTAGG has the rows in the order of the match, and takes no other");
         }
         let mut filter = None;
         if self.at_word("filter") && self.peek().kind == Kind::LeftParen {
@@ -464,7 +481,7 @@ impl<'t> Parser<'t, '_> {
             filter = Some(parsed.id);
             self.expect(Kind::RightParen, "a closing parenthesis")?;
         }
-        self.node(Syntax::Aggregate { function, distinct, argument, rows, filter, running }, start, height)
+        self.node(Syntax::Aggregate { function, distinct, argument, second, rows, filter, running }, start, height)
     }
 
     fn take_keyword_where(&mut self) -> bool {
@@ -483,15 +500,21 @@ impl<'t> Parser<'t, '_> {
 }
 
 /// The aggregate of this name, in lower case.
-pub fn aggregate(name: &str) -> Option<AggregateFunction> {
+pub fn aggregate(name: &str) -> Option<MatchFunction> {
     Some(match name {
-        "count" => AggregateFunction::Count,
-        "sum" => AggregateFunction::Sum,
-        "avg" => AggregateFunction::Average,
-        "min" => AggregateFunction::Minimum,
-        "max" => AggregateFunction::Maximum,
-        "stddev" | "stddev_samp" => AggregateFunction::Deviation,
-        "array_agg" => AggregateFunction::Array,
+        "count" => MatchFunction::Count,
+        "sum" => MatchFunction::Sum,
+        "avg" => MatchFunction::Average,
+        "min" => MatchFunction::Minimum,
+        "max" => MatchFunction::Maximum,
+        "stddev" | "stddev_samp" => MatchFunction::Deviation,
+        "array_agg" => MatchFunction::Array,
+        "any_value" | "arbitrary" => MatchFunction::Any,
+        "every" | "bool_and" => MatchFunction::Every,
+        "some" | "any" | "bool_or" => MatchFunction::Some,
+        "listagg" | "string_agg" => MatchFunction::List,
+        "min_by" => MatchFunction::MinimumBy,
+        "max_by" => MatchFunction::MaximumBy,
         _ => return None,
     })
 }

@@ -142,6 +142,10 @@ impl Printer<'_> {
                     AggregateFunction::Maximum => "MAX",
                     AggregateFunction::Deviation => "STDDEV",
                     AggregateFunction::Array => "ARRAY_AGG",
+                    AggregateFunction::Any => "ANY_VALUE",
+                    AggregateFunction::List(_) => "LISTAGG",
+                    AggregateFunction::MinimumBy(_) => "MIN_BY",
+                    AggregateFunction::MaximumBy(_) => "MAX_BY",
                 };
                 let _ = write!(text, "{}{name}({}", if *running { "" } else { "FINAL " }, if *distinct { "DISTINCT " } else { "" });
                 match argument {
@@ -149,6 +153,13 @@ impl Printer<'_> {
                     None => {
                         let _ = write!(text, "{}*", self.prefix(labels));
                     }
+                }
+                if let AggregateFunction::List(between) = function {
+                    let _ = write!(text, ", '{}'", between.replace('\'', "''"));
+                }
+                if let Some(by) = function.by() {
+                    text.push_str(", ");
+                    self.row(by, labels, text);
                 }
                 text.push(')');
                 if let Some(filter) = filter {
