@@ -1,4 +1,4 @@
-//! What aggregates make of values.
+//! What aggregates make of values, one after the other.
 
 use super::finding::json;
 use crate::event::{Type, Value};
@@ -7,92 +7,161 @@ use crate::expr::scalar::decimal;
 use crate::pattern::AggregateFunction;
 use std::cmp::Ordering;
 
-/// The value whose key is the least, or the greatest; of several the first. NULL is no key.
-#[must_use]
-pub fn best(pairs: impl Iterator<Item = (Value, Value)>, wanted: Ordering) -> Value {
-    let better = |best: (Value, Value), pair: (Value, Value)| if scalar::compare(&pair.0, &best.0) == Some(wanted) { pair } else { best };
-    pairs.filter(|(key, _)| !key.is_null()).reduce(better).map_or(Value::Null, |(_, value)| value)
+/// An aggregate: what to make of values.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    function: AggregateFunction,
+    distinct: bool,
+    /// Of the result.
+    ty: Type,
 }
 
-/// The aggregate of `values`, in their order, for all functions but those that [`best`] is. `ty`: the type of the result. NULLs do not count, but in an
-/// array and where rows are counted.
-#[must_use]
-pub fn aggregate(function: &AggregateFunction, distinct: bool, mut values: Vec<Value>, ty: Type) -> Value {
-    use AggregateFunction as F;
-    if *function != F::Array {
-        values.retain(|value| !value.is_null());
-    }
-    if distinct {
-        let mut seen: Vec<Value> = Vec::with_capacity(values.len());
-        for value in values {
-            if !seen.iter().any(|known| scalar::not_distinct(known, &value)) {
-                seen.push(value);
-            }
-        }
-        values = seen;
-    }
-    let best = |wanted: Ordering| best(values.iter().map(|value| (value.clone(), value.clone())), wanted);
-    match function {
-        F::Count => Value::Int(values.len() as i64),
-        F::Sum => sum(&values, ty),
-        F::Average if values.is_empty() => Value::Null,
-        F::Average => Value::Float(total(&values) / values.len() as f64),
-        F::Minimum | F::MinimumBy(_) => best(Ordering::Less),
-        F::Maximum | F::MaximumBy(_) => best(Ordering::Greater),
-        F::Any => values.into_iter().next().unwrap_or(Value::Null),
-        F::List(_) if values.is_empty() => Value::Null,
-        F::List(between) => {
-            let texts: Vec<&str> =
-                values.iter().filter_map(|value| if let Value::Text(text) = value { Some(&**text) } else { None }).collect();
-            Value::Text(texts.join(between).into())
-        }
-        F::Deviation if values.len() < 2 => Value::Null,
-        F::Deviation => {
-            let mean = total(&values) / values.len() as f64;
-            let squares: f64 = values.iter().filter_map(scalar::nearest_double).map(|value| (value - mean) * (value - mean)).sum();
-            Value::Float((squares / (values.len() - 1) as f64).sqrt())
-        }
-        F::Array if values.is_empty() => Value::Null,
-        F::Array => {
-            let items: Vec<serde_json::Value> = values.iter().map(json).collect();
-            Value::Text(serde_json::Value::from(items).to_string().into())
-        }
-    }
+/// What an aggregate knows of the values so far.
+#[derive(Clone, Debug)]
+pub enum Known {
+    Count(i64),
+    Sum(Sum),
+    First(Value),
+    /// The value with the best key, and that key.
+    Best(Option<(Value, Value)>),
+    /// All of them, where nothing less will do.
+    Values(Vec<Value>),
 }
 
-/// The whole part of the sum is exact where all values are.
-fn exact(values: &[Value]) -> Option<(i128, u8)> {
-    let mut sum = 0_i128;
-    let mut scale = 0;
-    for value in values {
+/// A sum: exact while all values are.
+#[derive(Clone, Copy, Debug)]
+pub struct Sum {
+    count: usize,
+    exact: Option<(i128, u8)>,
+    float: f64,
+}
+
+impl Sum {
+    const NOTHING: Self = Self { count: 0, exact: Some((0, 0)), float: -0.0 };
+
+    fn add(&mut self, value: &Value) {
         let units = match value {
-            Value::Int(value) => i128::from(*value),
-            Value::UInt(value) => i128::from(*value),
-            Value::Decimal { units, scale: of } => {
-                scale = *of;
-                *units
-            }
-            _ => return None,
+            Value::Int(value) => Some((i128::from(*value), 0)),
+            Value::UInt(value) => Some((i128::from(*value), 0)),
+            Value::Decimal { units, scale } => Some((*units, *scale)),
+            _ => None,
         };
-        sum = sum.checked_add(units)?;
+        self.count += 1;
+        self.exact = self.exact.zip(units).and_then(|((sum, _), (units, scale))| Some((sum.checked_add(units)?, scale)));
+        self.float += scalar::nearest_double(value).unwrap_or(-0.0);
     }
-    Some((sum, scale))
+
+    fn of(values: &[Value]) -> Self {
+        let mut sum = Self::NOTHING;
+        values.iter().for_each(|value| sum.add(value));
+        sum
+    }
+
+    fn total(&self) -> f64 {
+        self.exact.map_or(self.float, |(units, scale)| decimal::nearest_double(units, scale))
+    }
+
+    fn mean(&self) -> f64 {
+        self.total() / self.count as f64
+    }
 }
 
-fn total(values: &[Value]) -> f64 {
-    match exact(values) {
-        Some((units, scale)) => decimal::nearest_double(units, scale),
-        None => values.iter().filter_map(scalar::nearest_double).sum(),
+impl Aggregate {
+    /// `ty`: the type of the result.
+    #[must_use]
+    pub const fn new(function: AggregateFunction, distinct: bool, ty: Type) -> Self {
+        Self { function, distinct, ty }
     }
-}
 
-fn sum(values: &[Value], ty: Type) -> Value {
-    if values.is_empty() {
-        return Value::Null;
+    /// Before the first value.
+    #[must_use]
+    pub const fn nothing(&self) -> Known {
+        use AggregateFunction as F;
+        match self.function {
+            F::Minimum | F::Maximum | F::MinimumBy(_) | F::MaximumBy(_) => Known::Best(None),
+            F::Any => Known::First(Value::Null),
+            F::Deviation | F::Array | F::List(_) => Known::Values(Vec::new()),
+            F::Count | F::Sum | F::Average if self.distinct => Known::Values(Vec::new()),
+            F::Count => Known::Count(0),
+            F::Sum | F::Average => Known::Sum(Sum::NOTHING),
+        }
     }
-    match (exact(values), ty) {
-        (_, Type::Float) => Value::Float(total(values)),
-        (Some((units, scale)), _) => decimal::fit(units, scale, ty).unwrap_or(Value::Null),
-        (None, _) => Value::Null,
+
+    /// Takes the next value; `key`: what it is compared by, if that is something else. NULLs do not count, but in an array and beside a key.
+    pub fn add(&self, known: &mut Known, value: Value, key: Option<Value>) {
+        let key = key.as_ref().unwrap_or(&value);
+        if key.is_null() && self.function != AggregateFunction::Array {
+            return;
+        }
+        match known {
+            Known::Count(count) => *count += 1,
+            Known::Sum(sum) => sum.add(&value),
+            Known::First(first) => {
+                if first.is_null() {
+                    *first = value;
+                }
+            }
+            Known::Best(best) => {
+                let least = matches!(self.function, AggregateFunction::Minimum | AggregateFunction::MinimumBy(_));
+                let wanted = if least { Ordering::Less } else { Ordering::Greater };
+                if best.as_ref().is_none_or(|(_, known)| scalar::compare(key, known) == Some(wanted)) {
+                    let key = key.clone();
+                    *best = Some((value, key));
+                }
+            }
+            Known::Values(values) => {
+                if !(self.distinct && values.iter().any(|known| scalar::not_distinct(known, &value))) {
+                    values.push(value);
+                }
+            }
+        }
+    }
+
+    /// The result.
+    #[must_use]
+    pub fn value(&self, known: &Known) -> Value {
+        match known {
+            Known::Count(count) => Value::Int(*count),
+            Known::Sum(sum) => self.of_sum(sum),
+            Known::First(first) => first.clone(),
+            Known::Best(best) => best.as_ref().map_or(Value::Null, |(value, _)| value.clone()),
+            Known::Values(values) => self.of_values(values),
+        }
+    }
+
+    fn of_sum(&self, sum: &Sum) -> Value {
+        if sum.count == 0 {
+            return Value::Null;
+        }
+        match (&self.function, self.ty, sum.exact) {
+            (AggregateFunction::Average, ..) => Value::Float(sum.mean()),
+            (_, Type::Float, _) => Value::Float(sum.total()),
+            (_, ty, Some((units, scale))) => decimal::fit(units, scale, ty).unwrap_or(Value::Null),
+            (_, _, None) => Value::Null,
+        }
+    }
+
+    fn of_values(&self, values: &[Value]) -> Value {
+        use AggregateFunction as F;
+        match &self.function {
+            F::Count => Value::Int(values.len() as i64),
+            F::Sum | F::Average => self.of_sum(&Sum::of(values)),
+            F::Deviation if values.len() < 2 => Value::Null,
+            F::Deviation => {
+                let mean = Sum::of(values).mean();
+                let squares: f64 = values.iter().filter_map(scalar::nearest_double).map(|value| (value - mean) * (value - mean)).sum();
+                Value::Float((squares / (values.len() - 1) as f64).sqrt())
+            }
+            _ if values.is_empty() => Value::Null,
+            F::List(between) => {
+                let texts: Vec<&str> =
+                    values.iter().filter_map(|value| if let Value::Text(text) = value { Some(&**text) } else { None }).collect();
+                Value::Text(texts.join(between).into())
+            }
+            _ => {
+                let items: Vec<serde_json::Value> = values.iter().map(json).collect();
+                Value::Text(serde_json::Value::from(items).to_string().into())
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! ends: so nested repetitions do not explode. The match is found when no way is left that is preferred to one that is complete.
 
 use super::conditions::{self, Conditions};
-use super::evaluate::{Places, Prepared, Taken, View};
+use super::evaluate::{Places, Prepared, Sums, Taken, View};
 use super::packed::{self, Reader};
 use super::rows::{HeldRow, Rows};
 use crate::event::{Schema, Value};
@@ -174,6 +174,32 @@ pub struct Search {
     /// The best complete way.
     found: Option<u32>,
     visits: u64,
+    #[serde(skip)]
+    recent: Recent,
+}
+
+/// What was made of the rows of ways that is of use for their next ones. It can be made again.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    /// The rows of the way that ends at `end` in [`Search::taken`].
+    end: Option<u32>,
+    rows: Vec<Taken>,
+    /// What the aggregates of variables' conditions know of the rows of ways, by end and variable.
+    sums: Vec<(u32, Label, Sums)>,
+}
+
+impl Recent {
+    fn forget(&mut self) {
+        self.end = None;
+        self.rows.clear();
+        self.sums.clear();
+    }
+}
+
+impl PartialEq for Recent {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// Searches that are over, to be begun anew with the memory that they have.
@@ -186,7 +212,6 @@ pub struct Scratch {
     next: Vec<Way>,
     /// Steps to follow, each with the repetitions that have taken no row yet, as bits.
     open: Vec<(u32, u128)>,
-    so_far: Vec<Taken>,
     visited: Visited,
 }
 
@@ -251,6 +276,7 @@ impl Search {
         self.ways.clear();
         self.taken.clear();
         self.memories.clear();
+        self.recent.forget();
         scratch.visited.steps.clear();
         scratch.visited.takes.clear();
         scratch.next.clear();
@@ -306,7 +332,7 @@ impl Search {
         let ways = std::mem::take(&mut self.ways);
         for way in &ways {
             self.visits += 1;
-            let holds = |label| self.takes(&place, way, Taken { label, excluded: false }, row, number, scratch);
+            let holds = |label| self.takes(&place, way, Taken { label, excluded: false }, row, number);
             let Some((taken, step)) = choice(machine.pattern.steps[way.step as usize], way.step, holds) else { continue };
             self.taken.push((way.taken, taken));
             let memory = if machine.remembered.binary_search(&taken.label).is_ok() {
@@ -321,20 +347,67 @@ impl Search {
                 break;
             }
         }
+        // The next rows come behind these, or behind what was taken before them.
+        self.recent.sums.retain(|(end, ..)| ways.iter().any(|way| way.taken == *end));
         self.ways = ways;
         std::mem::swap(&mut self.ways, &mut scratch.next);
     }
 
-    fn takes(&self, place: &Place, way: &Way, taken: Taken, row: HeldRow, number: u64, scratch: &mut Scratch) -> bool {
+    fn takes(&mut self, place: &Place, way: &Way, taken: Taken, row: HeldRow, number: u64) -> bool {
         let test = &place.machine.tests[usize::from(taken.label)];
         if test.row.is_some_and(|condition| !row.holds(condition)) {
             return false;
         }
-        test.so_far.as_ref().is_none_or(|test| {
-            self.rows_of(way.taken, &mut scratch.so_far);
-            scratch.so_far.push(taken);
-            test.holds(&place.machine.view(place.rows, self.start, &scratch.so_far, number))
-        })
+        let Some(test) = &test.so_far else { return true };
+        self.go_to(way.taken);
+        let Recent { end, mut rows, sums: mut known } = std::mem::take(&mut self.recent);
+        rows.push(taken);
+        let view = place.machine.view(place.rows, self.start, &rows, number);
+        let mut sums = Sums::default();
+        if test.summarizes() {
+            sums = self.sums(&mut known, way.taken, taken.label, test, &view);
+            test.add(&mut sums, &view, rows.len() - 1, true);
+        }
+        let holds = test.holds(&view, &sums);
+        rows.pop();
+        self.recent = Recent { end, rows, sums: known };
+        holds
+    }
+
+    /// Has [`Recent::rows`] be those of the way that ends at `end`.
+    fn go_to(&mut self, end: u32) {
+        let Recent { end: known, rows, .. } = &mut self.recent;
+        if *known == Some(end) {
+            return;
+        }
+        match self.taken.get(end as usize) {
+            Some((before, taken)) if *known == Some(*before) => rows.push(*taken),
+            _ => {
+                let mut rows = std::mem::take(rows);
+                self.rows_of(end, &mut rows);
+                self.recent.rows = rows;
+            }
+        }
+        self.recent.end = Some(end);
+    }
+
+    /// What the aggregates of the condition of `label` know of the way that ends at `end`, which is all rows of `view` but the last: from the latest end
+    /// that they know already.
+    fn sums(&self, known: &mut Vec<(u32, Label, Sums)>, end: u32, label: Label, test: &Prepared, view: &View) -> Sums {
+        let (mut at, length) = (end, view.taken.len() - 1);
+        let mut behind = length;
+        let mut sums = loop {
+            if let Some((.., known)) = known.iter().find(|(end, of, _)| (*end, *of) == (at, label)) {
+                break known.clone();
+            }
+            let Some((before, _)) = self.taken.get(at as usize) else { break test.nothing() };
+            (at, behind) = (*before, behind - 1);
+        };
+        (behind..length).for_each(|at| test.add(&mut sums, view, at, true));
+        if at != end {
+            known.push((end, label, sums.clone()));
+        }
+        sums
     }
 
     /// Follows a way to the steps where it waits for the next row. Whether it is complete.
@@ -395,6 +468,7 @@ impl Search {
         self.ways.clear();
         self.taken.clear();
         self.memories.clear();
+        self.recent.forget();
         (self.start, self.position) = (from.number()?, from.number()?);
         for _ in 0..from.number()? {
             self.ways.push(Way { step: from.small()?, taken: from.small()?, memory: from.small()? });
@@ -492,6 +566,7 @@ mod tests {
             memories: [((NOTHING, 5, 2), 0), ((0, 1 << 50, PASSED), 1)].into_iter().collect(),
             found: Some(1),
             visits: 1 << 33,
+            recent: Recent::default(),
         };
         for search in [search.clone(), Search { found: None, ..search }, Search::default()] {
             let mut bytes = Vec::new();

@@ -1,14 +1,15 @@
 //! Expressions that look at several rows of a match.
 
-use super::aggregate::{aggregate, best};
+use super::aggregate::{Aggregate, Known};
 use super::rows::Rows;
-use crate::event::{Type, Value};
+use crate::event::Value;
 use crate::expr::Expr;
 use crate::expr::oracle::Oracle;
 use crate::id::FieldId;
-use crate::pattern::{AggregateFunction, Formula, Label, Labels, Leaf, Navigation};
+#[cfg(doc)]
+use crate::pattern::AggregateFunction;
+use crate::pattern::{Formula, Label, Labels, Leaf, Navigation};
 use serde::{Deserialize, Serialize};
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// A row of a match.
@@ -97,6 +98,8 @@ impl OverRow {
 pub struct Prepared {
     oracle: Oracle<'static>,
     leaves: Vec<PreparedLeaf>,
+    /// What the leaves summarize, in their order.
+    summaries: Vec<Summary>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,68 +108,91 @@ enum PreparedLeaf {
         navigation: Navigation,
         expr: OverRow,
     },
-    Aggregate {
-        function: AggregateFunction,
-        distinct: bool,
-        labels: Labels,
-        running: bool,
-        argument: Option<OverRow>,
-        filter: Option<OverRow>,
-        /// See [`AggregateFunction::by`].
-        by: Option<Box<OverRow>>,
-        ty: Type,
-    },
+    /// The next of the formula's summaries.
+    Summary,
     MatchNumber,
 }
+
+/// An aggregate over rows of a match.
+#[derive(Clone, Debug)]
+struct Summary {
+    aggregate: Aggregate,
+    labels: Labels,
+    running: bool,
+    argument: Option<OverRow>,
+    filter: Option<OverRow>,
+    /// See [`AggregateFunction::by`].
+    by: Option<OverRow>,
+}
+
+/// What the aggregates of a formula know of the rows so far, one after the other.
+pub type Sums = Box<[Known]>;
 
 impl Prepared {
     #[must_use]
     pub fn new(formula: &Formula, places: &Places) -> Self {
-        let leaves = formula
-            .leaves
-            .iter()
-            .map(|leaf| match leaf {
-                Leaf::Value { navigation, expr } => PreparedLeaf::Value { navigation: navigation.clone(), expr: places.over_row(expr) },
-                Leaf::Aggregate { function, distinct, labels, running, argument, filter } => PreparedLeaf::Aggregate {
-                    function: function.clone(),
-                    distinct: *distinct,
+        let mut summaries = Vec::new();
+        let leaves = formula.leaves.iter().map(|leaf| match leaf {
+            Leaf::Value { navigation, expr } => PreparedLeaf::Value { navigation: navigation.clone(), expr: places.over_row(expr) },
+            Leaf::Aggregate { function, distinct, labels, running, argument, filter } => {
+                let ready = |expr: Option<&Expr>| expr.map(|expr| places.over_row(expr));
+                summaries.push(Summary {
+                    aggregate: Aggregate::new(function.clone(), *distinct, leaf.ty()),
                     labels: labels.clone(),
                     running: *running,
-                    argument: argument.as_ref().map(|expr| places.over_row(expr)),
-                    filter: filter.as_ref().map(|expr| places.over_row(expr)),
-                    by: function.by().map(|expr| Box::new(places.over_row(expr))),
-                    ty: argument.as_ref().map_or(Type::Int, |expr| expr.ty(expr.root())),
-                },
-                Leaf::MatchNumber => PreparedLeaf::MatchNumber,
-            })
-            .collect();
-        Self { oracle: Oracle::owned(formula.expr.clone()), leaves }
+                    argument: ready(argument.as_ref()),
+                    filter: ready(filter.as_ref()),
+                    by: ready(function.by()),
+                });
+                PreparedLeaf::Summary
+            }
+            Leaf::MatchNumber => PreparedLeaf::MatchNumber,
+        });
+        let leaves = leaves.collect();
+        Self { oracle: Oracle::owned(formula.expr.clone()), leaves, summaries }
     }
 
-    /// The value as of the match's row `current`, counted from its first; `None`: of an empty match.
+    /// Whether it has aggregates.
     #[must_use]
-    pub fn evaluate(&self, view: &View, current: Option<usize>) -> Value {
-        self.oracle.evaluate(&self.leaves(view, current))
+    pub const fn summarizes(&self) -> bool {
+        !self.summaries.is_empty()
+    }
+
+    /// What its aggregates know before the first row.
+    #[must_use]
+    pub fn nothing(&self) -> Sums {
+        self.summaries.iter().map(|summary| summary.aggregate.nothing()).collect()
+    }
+
+    /// Adds the match's row `at`, counted from its first, to those aggregates that are RUNNING, or to the others.
+    pub fn add(&self, sums: &mut Sums, view: &View, at: usize, running: bool) {
+        let row = view.start + at as u64;
+        for (summary, known) in self.summaries.iter().zip(sums) {
+            let holds = |filter: &OverRow| filter.at(view, row) == Value::Bool(true);
+            if summary.running == running && summary.labels.contain(view.taken[at].label) && summary.filter.as_ref().is_none_or(holds) {
+                let value = summary.argument.as_ref().map_or(Value::Bool(true), |argument| argument.at(view, row));
+                summary.aggregate.add(known, value, summary.by.as_ref().map(|by| by.at(view, row)));
+            }
+        }
+    }
+
+    /// The value as of the row behind which `seen` rows of the match end; `sums` know those.
+    #[must_use]
+    pub fn evaluate(&self, view: &View, seen: usize, sums: &Sums) -> Value {
+        self.oracle.evaluate(&self.leaves(view, seen, sums))
     }
 
     /// Whether it is TRUE as of the last row of the match so far.
     #[must_use]
-    pub fn holds(&self, view: &View) -> bool {
-        self.oracle.holds(&self.leaves(view, view.taken.len().checked_sub(1)))
+    pub fn holds(&self, view: &View, sums: &Sums) -> bool {
+        self.oracle.holds(&self.leaves(view, view.taken.len(), sums))
     }
 
-    fn leaves(&self, view: &View, current: Option<usize>) -> Vec<Value> {
-        let seen = current.map_or(0, |current| current + 1);
-        self.leaves.iter().map(|leaf| leaf.value(view, seen)).collect()
-    }
-}
-
-impl PreparedLeaf {
-    /// `seen`: rows of the match up to the current one.
-    fn value(&self, view: &View, seen: usize) -> Value {
-        match self {
-            Self::MatchNumber => Value::Int(view.number.cast_signed()),
-            Self::Value { navigation, expr } => {
+    fn leaves(&self, view: &View, seen: usize, sums: &Sums) -> Vec<Value> {
+        let mut summaries = self.summaries.iter().zip(sums);
+        let leaf = |leaf: &PreparedLeaf| match leaf {
+            PreparedLeaf::MatchNumber => Value::Int(view.number.cast_signed()),
+            PreparedLeaf::Value { navigation, expr } => {
                 let taken = &view.taken[..if navigation.running { seen } else { view.taken.len() }];
                 let mut of = taken.iter().enumerate().filter(|(_, taken)| navigation.labels.contain(taken.label)).map(|(at, _)| at);
                 let skip = navigation.skip as usize;
@@ -174,19 +200,40 @@ impl PreparedLeaf {
                 let row = found.and_then(|at| (view.start + at as u64).checked_add_signed(navigation.offset));
                 row.map_or(Value::Null, |row| expr.at(view, row))
             }
-            Self::Aggregate { function, distinct, labels, running, argument, filter, by, ty } => {
-                let taken = &view.taken[..if *running { seen } else { view.taken.len() }];
-                let rows = (view.start..).zip(taken).filter(|(_, taken)| labels.contain(taken.label)).map(|(row, _)| row);
-                let rows = rows.filter(|row| filter.as_ref().is_none_or(|filter| filter.at(view, *row) == Value::Bool(true)));
-                let value = |row| argument.as_ref().map_or(Value::Bool(true), |argument| argument.at(view, row));
-                match by {
-                    Some(by) => {
-                        let least = matches!(function, AggregateFunction::MinimumBy(_));
-                        best(rows.map(|row| (by.at(view, row), value(row))), if least { Ordering::Less } else { Ordering::Greater })
-                    }
-                    None => aggregate(function, *distinct, rows.map(value).collect(), *ty),
-                }
-            }
+            PreparedLeaf::Summary => summaries.next().map_or(Value::Null, |(summary, known)| summary.aggregate.value(known)),
+        };
+        self.leaves.iter().map(leaf).collect()
+    }
+}
+
+/// The measures of a complete match, row by row.
+#[derive(Debug)]
+pub struct Telling<'a> {
+    measures: &'a [Prepared],
+    view: View<'a>,
+    sums: Vec<Sums>,
+    /// Rows that RUNNING aggregates know.
+    seen: usize,
+}
+
+impl<'a> Telling<'a> {
+    #[must_use]
+    pub fn new(measures: &'a [Prepared], view: View<'a>) -> Self {
+        let sums = measures.iter().map(|measure| {
+            let mut sums = measure.nothing();
+            (0..view.taken.len()).for_each(|at| measure.add(&mut sums, &view, at, false));
+            sums
+        });
+        Self { measures, view, sums: sums.collect(), seen: 0 }
+    }
+
+    /// The measures as of the match's row `current`, counted from its first, which is not before that of the last call; `None`: of an empty match.
+    pub fn at(&mut self, current: Option<usize>) -> Vec<Value> {
+        let seen = current.map_or(0, |current| current + 1);
+        for (measure, sums) in self.measures.iter().zip(&mut self.sums).filter(|(measure, _)| measure.summarizes()) {
+            (self.seen..seen).for_each(|at| measure.add(sums, &self.view, at, true));
         }
+        self.seen = seen;
+        self.measures.iter().zip(&self.sums).map(|(measure, sums)| measure.evaluate(&self.view, seen, sums)).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Where one pattern is in the rows of one partition.
 
 use super::automaton::{Machine, Scratch, Search, Spare};
-use super::evaluate::Taken;
+use super::evaluate::{Taken, Telling};
 use super::finding::Finding;
 use super::packed::{self, Reader};
 use super::rows::Rows;
@@ -211,12 +211,12 @@ impl Progress {
         self.matches += 1;
         let start = self.next;
         let end = start + taken.len() as u64;
-        let view = machine.view(rows, start, taken, self.matches);
+        let mut telling = Telling::new(&machine.measures, machine.view(rows, start, taken, self.matches));
         let number_of = |at: u64| rows.get(at).map_or(0, |row| row.number);
         let ends = (end > start).then(|| (number_of(start), number_of(end.saturating_sub(1))));
         let partition = machine.partition(rows.get(start));
         let mut put = |at: u64, current: Option<usize>, label: Option<Label>| {
-            let measures = machine.measures.iter().map(|measure| measure.evaluate(&view, current)).collect();
+            let measures = telling.at(current);
             let partition = partition.clone();
             work.found.push(Finding { partition, match_number: Some(self.matches), row: number_of(at), label, rows: ends, measures });
         };

@@ -5,9 +5,9 @@ use super::finding::Finding;
 use super::patterns::{Found, Limits, PatternRule, Patterns};
 use super::progress::Troubles;
 use crate::event::batch::canonical_type;
-use crate::event::{EventBatch, Field, Schema, TimeUnit, Type};
+use crate::event::{EventBatch, Field, Schema, TimeUnit, Type, Value};
 use crate::id::{FieldId, RuleId};
-use crate::pattern::{Pattern, Step};
+use crate::pattern::{Labels, Leaf, Pattern, Step};
 use crate::rule::check::{Scope, pattern::pattern};
 use crate::rule::lists::Lists;
 use crate::rule::{Clause, Diagnostic, Limits as RuleLimits, Origin};
@@ -77,6 +77,10 @@ const CONDITIONS: [&[Condition]; 4] = [
             at > 0 && less(rows[at].1, rows[at - 1].1)
         }),
         ("B.v < 4", |rows, start, labels| less(current(rows, start, labels), Some(4))),
+        ("COUNT(DISTINCT v) < 3", |rows, start, labels| {
+            let seen: std::collections::BTreeSet<i64> = rows[start..start + labels.len()].iter().filter_map(|row| row.1).collect();
+            seen.len() < 3
+        }),
         ("B.v > LAST(A.v)", |rows, start, labels| less(last_of(rows, start, labels, 0, 0), current(rows, start, labels))),
     ],
     &[
@@ -96,6 +100,47 @@ const CONDITIONS: [&[Condition]; 4] = [
         }),
         ("CLASSIFIER() = 'D' AND PREV(CLASSIFIER(), 1) = 'A'", |_, _, labels| labels.len() > 1 && labels[labels.len() - 2] == 0),
     ],
+];
+
+/// A measure as text, and as what it means: the variable and the value of each row of the match, and how many of them there are up to the current one.
+type Measured = (&'static str, fn(&[(usize, Option<i64>)], usize) -> Value);
+
+fn text_or_null(text: String) -> Value {
+    if text.is_empty() { Value::Null } else { Value::Text(text.into()) }
+}
+
+fn int_or_null(value: Option<i64>) -> Value {
+    value.map_or(Value::Null, Value::Int)
+}
+
+const MEASURES: [Measured; 12] = [
+    ("COUNT(*)", |_, seen| Value::Int(seen as i64)),
+    ("SUM(v)", |rows, seen| int_or_null(rows[..seen].iter().filter_map(|row| row.1).reduce(|a, b| a + b))),
+    ("AVG(v)", |rows, seen| {
+        let values: Vec<i64> = rows[..seen].iter().filter_map(|row| row.1).collect();
+        if values.is_empty() { Value::Null } else { Value::Float(values.iter().sum::<i64>() as f64 / values.len() as f64) }
+    }),
+    ("FINAL MAX(v)", |rows, _| int_or_null(rows.iter().filter_map(|row| row.1).max())),
+    ("MIN(v) FILTER (WHERE CLASSIFIER() <> 'A')", |rows, seen| {
+        int_or_null(rows[..seen].iter().filter(|row| row.0 != 0).filter_map(|row| row.1).min())
+    }),
+    ("COUNT(DISTINCT v)", |rows, seen| {
+        let distinct: std::collections::BTreeSet<i64> = rows[..seen].iter().filter_map(|row| row.1).collect();
+        Value::Int(distinct.len() as i64)
+    }),
+    ("LISTAGG(CLASSIFIER(), '')", |rows, seen| text_or_null(rows[..seen].iter().map(|row| NAMES[row.0]).collect())),
+    ("MAX_BY(CLASSIFIER(), v)", |rows, seen| {
+        let most = rows[..seen].iter().filter_map(|row| row.1).max();
+        let first = rows[..seen].iter().find(|row| row.1.is_some() && row.1 == most);
+        text_or_null(first.map_or(String::new(), |row| NAMES[row.0].to_owned()))
+    }),
+    ("MIN_BY(v, CLASSIFIER())", |rows, seen| {
+        let least = rows[..seen].iter().map(|row| row.0).min();
+        int_or_null(rows[..seen].iter().find(|row| Some(row.0) == least).and_then(|row| row.1))
+    }),
+    ("FIRST(v, 1)", |rows, seen| int_or_null(rows[..seen].get(1).and_then(|row| row.1))),
+    ("FINAL LAST(v, 1)", |rows, _| int_or_null(rows.len().checked_sub(2).and_then(|at| rows[at].1))),
+    ("PREV(CLASSIFIER())", |rows, seen| text_or_null(seen.checked_sub(2).map_or(String::new(), |at| NAMES[rows[at].0].to_owned()))),
 ];
 
 fn drawn(random: &mut Random, depth: usize) -> Term {
@@ -241,7 +286,8 @@ struct Case {
     refused: bool,
 }
 
-fn case(seed: u64) -> Option<Case> {
+/// `long`: of so many rows that they are not packed between two of them, which would end what is kept of ways.
+fn case(seed: u64, long: bool) -> Option<Case> {
     let random = &mut Random(seed);
     let term = drawn(random, 0);
     let conditions: [Condition; 4] = std::array::from_fn(|label| {
@@ -251,7 +297,7 @@ fn case(seed: u64) -> Option<Case> {
     let skip = ["PAST LAST ROW", "TO NEXT ROW", "TO FIRST A", "TO LAST A"][random.below(4) as usize];
     let within = (random.below(2) == 0).then(|| 2 + random.below(12) as i64);
     let mut time = 0;
-    let rows: Vec<Plain> = (0..1 + random.below(14))
+    let rows: Vec<Plain> = (0..if long { 90 } else { 1 + random.below(14) })
         .map(|_| {
             time += random.below(3) as i64;
             (time, (random.below(8) > 0).then(|| random.below(6) as i64))
@@ -269,9 +315,11 @@ fn case(seed: u64) -> Option<Case> {
         return None;
     }
     let within_text = within.map_or(String::new(), |within| format!(" WITHIN INTERVAL '{within}' SECOND"));
+    let measures: Vec<String> = MEASURES.iter().enumerate().map(|(nth, (text, _))| format!("{text} AS m{nth}")).collect();
+    let measures = measures.join(", ") + if long { ", PREV(v, 60) AS before" } else { "" };
     let text = |skip| {
         format!(
-            "ORDER BY t MEASURES COUNT(*) AS n ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
+            "ORDER BY t MEASURES {measures} ALL ROWS PER MATCH AFTER MATCH SKIP {skip} PATTERN ({pattern_text}){within_text} DEFINE {}",
             defines.join(", ")
         )
     };
@@ -348,6 +396,19 @@ fn rows_of(matches: &[Match]) -> Vec<(u64, u64, Option<String>)> {
     rows
 }
 
+/// Their measures.
+fn measures_of(matches: &[Match], rows: &[Plain]) -> Vec<Vec<Value>> {
+    let mut told = Vec::new();
+    for (start, taken) in matches {
+        let of: Vec<(usize, Option<i64>)> = taken.iter().enumerate().map(|(at, (label, _))| (*label, rows[start + at].1)).collect();
+        let put_out = taken.iter().enumerate().filter(|(_, (_, excluded))| !excluded).map(|(at, _)| at + 1);
+        for seen in put_out.chain(taken.is_empty().then_some(0)) {
+            told.push(MEASURES.iter().map(|(_, value)| value(&of, seen)).collect());
+        }
+    }
+    told
+}
+
 fn told(findings: &[Finding], pattern: &Pattern) -> Vec<(u64, u64, Option<String>)> {
     let name = |label: u16| pattern.labels[usize::from(label)].to_string();
     findings.iter().map(|finding| (finding.match_number.unwrap_or(0), finding.row, finding.label.map(name))).collect()
@@ -356,7 +417,21 @@ fn told(findings: &[Finding], pattern: &Pattern) -> Vec<(u64, u64, Option<String
 /// Cases whose answer is known, so many of them.
 fn cases(count: usize) -> impl Iterator<Item = Case> {
     let seed = std::env::var("DYNAMIC_CEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
-    (0..).filter_map(move |nth: u64| case(seed.wrapping_mul(1_000_003).wrapping_add(nth))).take(count)
+    (0..).filter_map(move |nth: u64| case(seed.wrapping_mul(1_000_003).wrapping_add(nth), false)).take(count)
+}
+
+#[test]
+fn what_is_kept_of_ways_changes_nothing() {
+    let mut rows = 0;
+    for case in (0..).filter_map(|seed| case(seed, true)).take(600) {
+        let findings = found_by(&case.pattern, &case.rows, case.rows.len());
+        assert_eq!(told(&findings, &case.pattern), rows_of(&case.expected), "{}, over {:?}", case.text, case.rows);
+        for (finding, measures) in findings.iter().zip(measures_of(&case.expected, &case.rows)) {
+            assert_eq!(finding.measures[..MEASURES.len()], measures, "{}, over {:?}", case.text, case.rows);
+        }
+        rows += findings.len();
+    }
+    assert!(rows > 10_000, "{rows} rows");
 }
 
 #[test]
@@ -367,6 +442,8 @@ fn the_automaton_finds_what_the_definition_says() {
         for piece in [usize::MAX, 1, 2, 7] {
             let findings = found_by(&case.pattern, &case.rows, piece.min(case.rows.len()));
             assert_eq!(told(&findings, &case.pattern), expected, "pieces of {piece}: {}, over {:?}", case.text, case.rows);
+            let measures: Vec<Vec<Value>> = findings.into_iter().map(|finding| finding.measures).collect();
+            assert_eq!(measures, measures_of(&case.expected, &case.rows), "pieces of {piece}: {}, over {:?}", case.text, case.rows);
         }
         matches += case.expected.len();
         rows += expected.len();
@@ -401,6 +478,39 @@ fn an_automaton_with_a_fault_is_caught() {
             *step = Step::End;
         }
     }));
+}
+
+#[test]
+fn a_measure_with_a_fault_is_caught() {
+    let differ = |change: fn(&mut Leaf)| {
+        // For each measure, whether it is noticed.
+        let mut noticed = [false; MEASURES.len()];
+        for mut case in cases(300) {
+            case.pattern.measures.iter_mut().flat_map(|measure| &mut measure.formula.leaves).for_each(change);
+            let expected = measures_of(&case.expected, &case.rows);
+            for (finding, expected) in found_by(&case.pattern, &case.rows, case.rows.len()).iter().zip(&expected) {
+                noticed.iter_mut().zip(finding.measures.iter().zip(expected)).for_each(|(noticed, (a, b))| *noticed |= a != b);
+            }
+        }
+        noticed.iter().filter(|noticed| **noticed).count()
+    };
+    assert_eq!(differ(|_| {}), 0);
+    // RUNNING and FINAL changed for each other.
+    assert_eq!(
+        differ(|leaf| match leaf {
+            Leaf::Value { navigation, .. } => navigation.running ^= true,
+            Leaf::Aggregate { running, .. } => *running ^= true,
+            Leaf::MatchNumber => {}
+        }),
+        MEASURES.len()
+    );
+    assert!(
+        differ(|leaf| match leaf {
+            Leaf::Value { navigation, .. } => navigation.labels = Labels::Of(vec![0]),
+            Leaf::Aggregate { labels, .. } => *labels = Labels::Of(vec![0]),
+            Leaf::MatchNumber => {}
+        }) >= MEASURES.len() - 1
+    );
 }
 
 #[test]
@@ -585,6 +695,31 @@ fn nested_repetitions_do_not_explode() {
     let findings = found_by(&pattern, &rows, rows.len());
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].rows, Some((0, 2000)));
+}
+
+/// What is kept of a way for its next rows is not taken for that of another search, which has as many.
+#[test]
+fn a_search_knows_nothing_of_the_one_before() {
+    // So many rows are held that the partition is not packed, which would end what is kept.
+    let clause = "ORDER BY t MEASURES PREV(v, 500) AS p PATTERN ((A | C) B) DEFINE A AS v > 2, C AS v < 3, B AS COUNT(A.*) = 0";
+    let rows: Vec<Plain> = (0..600).map(|time| (time, None)).chain([(600, Some(5)), (601, Some(1)), (602, Some(9))]).collect();
+    let findings = found_by(&typed(clause).unwrap(), &rows, rows.len());
+    assert_eq!(findings.iter().map(|finding| finding.rows).collect::<Vec<_>>(), [Some((601, 602))]);
+}
+
+/// What aggregates and LAST know of a match's rows is not asked for again with each further one: that would be 1,800,000,000 rows here.
+#[test]
+fn long_matches_are_looked_at_once() {
+    let pattern = typed(
+        "ORDER BY t MEASURES SUM(v) AS s, AVG(v) AS m ALL ROWS PER MATCH PATTERN (A+ B)
+         DEFINE A AS SUM(A.v) < 40000 AND LAST(A.v, 1) IS NOT DISTINCT FROM NULLIF(COUNT(*), 1) * 0 + 1, B AS MIN(A.v) = B.v - 1",
+    )
+    .unwrap();
+    let rows: Vec<Plain> = (0..30_000).map(|time| (time, Some(1))).chain([(30_000, Some(2))]).collect();
+    let findings = found_by(&pattern, &rows, rows.len());
+    assert_eq!(findings.len(), 30_001);
+    assert_eq!(findings[29_999].measures, [Value::Int(30_000), Value::Float(1.0)]);
+    assert_eq!(findings[30_000].measures[0], Value::Int(30_002));
 }
 
 #[test]
