@@ -3,13 +3,15 @@
 use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dynamic_cep::connector::snapshots::SnapshotFolder;
+use dynamic_cep::connector::spill::SpillFile;
 use dynamic_cep::event::{EventBatch, Schema};
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::window::NamedWindow;
 use dynamic_cep::rule::{Limits, Origin, check};
 use dynamic_cep::snapshot::Chunk;
+use dynamic_cep::temporal::spill::Spill;
 use dynamic_cep::temporal::windows::group::SavedGroup;
-use dynamic_cep::temporal::windows::{Windows, capture};
+use dynamic_cep::temporal::windows::{Settings, Windows, capture};
 use dynamic_cep::window::Window;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +45,11 @@ fn twenty() -> Vec<Window> {
 
 /// Batch `number` of payments of random cards, so many a second that each card has ten in a month.
 fn batch(schema: &Schema, number: usize) -> EventBatch {
+    batch_of(schema, number, KEYS, |random| random % KEYS)
+}
+
+/// The same of so many cards, which `card` draws.
+fn batch_of(schema: &Schema, number: usize, cards: u64, card: impl Fn(u64) -> u64) -> EventBatch {
     let first = number as u64 * BATCH as u64;
     let random = |at: u64| {
         let mut z = (first + at).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -51,8 +58,8 @@ fn batch(schema: &Schema, number: usize) -> EventBatch {
     };
     let rows = || 0..BATCH as u64;
     let month = 30 * 86_400_000;
-    let time: TimestampMillisecondArray = rows().map(|at| Some(((first + at) * month / (KEYS * 10)).cast_signed())).collect();
-    let card: Int64Array = rows().map(|at| Some((random(at) % KEYS).cast_signed())).collect();
+    let time: TimestampMillisecondArray = rows().map(|at| Some(((first + at) * month / (cards * 10)).cast_signed())).collect();
+    let card: Int64Array = rows().map(|at| Some(card(random(at)).cast_signed())).collect();
     let cents: Int64Array = rows().map(|at| Some((random(at) >> 40) as i64 % 100_000)).collect();
     let amount: Float64Array = cents.iter().map(|cents| cents.map(|cents| cents as f64 / 100.0)).collect();
     let columns: [ArrayRef; 4] = [Arc::new(time), Arc::new(card), Arc::new(amount), Arc::new(cents)];
@@ -63,7 +70,7 @@ fn batch(schema: &Schema, number: usize) -> EventBatch {
 fn filled(windows: &[Window], batches: usize) -> (Windows, usize) {
     let schema = schema();
     let mut state = Windows::new(&schema, windows, 0);
-    (0..batches).for_each(|number| drop(state.take(&batch(&schema, number))));
+    (0..batches).for_each(|number| drop(state.take(&batch(&schema, number)).expect("all in memory")));
     (state, batches)
 }
 
@@ -114,7 +121,7 @@ fn snapshots(_: &mut Criterion) {
         eprintln!("{name}: snapshot at once {at_once:.2?} with fsync, {packed} bytes");
         // Every chunk has changed again.
         for number in next..next + 3 {
-            drop(state.take(&batch(&schema, number)));
+            drop(state.take(&batch(&schema, number)).expect("all in memory"));
         }
         next += 3;
         let start = Instant::now();
@@ -134,12 +141,13 @@ fn snapshots(_: &mut Criterion) {
         let shelf = open();
         let start = Instant::now();
         let mut read = |_: usize, chunk: usize| Ok(shelf.chunk(&written.chunks[chunk]).expect("a sound chunk"));
-        let mut restored =
-            Windows::restored(&schema, &windows, &definitions, 0, &written.groups, &mut read).expect("what was saved").windows;
+        let mut restored = Windows::restored(&schema, &windows, &definitions, &Settings::new(0), &written.groups, &mut read)
+            .expect("what was saved")
+            .windows;
         eprintln!("{name}: restored in {:.2?}", start.elapsed());
         assert_eq!(restored.keys(), written.groups[0].keys);
         // What came meanwhile comes again, and then both agree on what comes next.
-        written.batches.iter().for_each(|batch| drop(restored.take(batch)));
+        written.batches.iter().for_each(|batch| drop(restored.take(batch).expect("all in memory")));
         for number in next..next + 3 {
             let batch = batch(&schema, number);
             assert_eq!(state.take(&batch), restored.take(&batch), "batch {number}");
@@ -184,7 +192,7 @@ fn write_beside(
         let (mut step, mut words) = (Duration::ZERO, 0);
         while words < capture::STEP_WORDS {
             let start = Instant::now();
-            let copied = state.capture();
+            let copied = state.capture().expect("all in memory");
             step += start.elapsed();
             let Some((_, number, chunk)) = copied else {
                 done = true;
@@ -197,7 +205,7 @@ fn write_beside(
         longest_step = longest_step.max(step);
         if let Some(batch) = next() {
             let start = Instant::now();
-            drop(state.take(&batch));
+            drop(state.take(&batch).expect("all in memory"));
             longest_batch = longest_batch.max(start.elapsed());
             batches.push(batch);
         }
@@ -207,5 +215,58 @@ fn write_beside(
     Written { groups, chunks, begun, longest_step, longest_batch, batches }
 }
 
-criterion_group!(benches, shared, snapshots);
+/// A quarter of the memory that the state takes: events a second, and the peak of memory, beside all of it.
+fn spilled(_: &mut Criterion) {
+    const CARDS: u64 = 200_000;
+    let schema = schema();
+    let one = windows([over("COUNT(*)", "30 days"), over("SUM(cents)", "30 days")].into_iter());
+    let uniform: fn(u64) -> u64 = |random| random % CARDS;
+    // The share of rank r is as 1 / r.
+    let zipf: fn(u64) -> u64 = |random| (CARDS as f64).powf((random >> 11) as f64 / (1_u64 << 53) as f64) as u64;
+    for (name, windows) in [("20", twenty()), ("count and sum", one)] {
+        for (keys, card) in [("uniform", uniform), ("by Zipf's law", zipf)] {
+            // A month, and then another third of one that counts.
+            let (filled, timed) = (CARDS as usize * 10 / BATCH, CARDS as usize * 3 / BATCH);
+            let run = |settings: &Settings| {
+                reset_peak();
+                let before = memory("VmRSS");
+                let mut state = Windows::with_settings(&schema, &windows, settings);
+                let mut time = Duration::ZERO;
+                let mut last = Vec::new();
+                for number in 0..filled + timed {
+                    let batch = batch_of(&schema, number, CARDS, card);
+                    let start = Instant::now();
+                    last = state.take(&batch).expect("room on the disk");
+                    time += if number < filled { Duration::ZERO } else { start.elapsed() };
+                }
+                let rate = (timed * BATCH) as f64 / time.as_secs_f64();
+                (last, state.bytes().0 + state.bytes().1, rate, memory("VmHWM") - before)
+            };
+            let (whole, bytes, rate, peak) = run(&Settings::new(0));
+            let folder = tempfile::tempdir().expect("a folder");
+            let spill = Spill::new(bytes / 4, Box::new(SpillFile::new(folder.path())));
+            let (found, _, rate_spilled, peak_spilled) = run(&Settings { spill: Some(Arc::clone(&spill)), ..Settings::new(0) });
+            assert!(whole == found, "the same is said");
+            eprintln!(
+                "{name} over {CARDS} keys, {keys}: {bytes} bytes in memory, {rate:.0} events/s, peak {peak} MB; with a quarter of them \
+                 {rate_spilled:.0} events/s, peak {peak_spilled} MB, {:?}",
+                spill.spilled()
+            );
+        }
+    }
+}
+
+/// Has the peak of memory begin anew; where that cannot be done it is that of all so far.
+fn reset_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Megabytes of memory of this process; 0 where that is not known.
+fn memory(what: &str) -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(what));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<i64>().ok()).unwrap_or(0) / 1024
+}
+
+criterion_group!(benches, shared, snapshots, spilled);
 criterion_main!(benches);

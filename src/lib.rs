@@ -24,6 +24,7 @@
 //! * **State on disk.** [`mod@snapshot`] is its format, pure over bytes. State is copied between batches, that of windows in steps ([`temporal::windows::capture`]), that of patterns by
 //!   sharing its pages ([`temporal::capture`]), written by
 //!   [`connector::snapshots`], and `command::state` keeps it together with the positions of the inputs and the results that are out.
+//!   What memory has no room for while a run goes on ([`temporal::spill`]) is in a file of its own ([`connector::spill`]).
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`expr::oracle`], and shares neither tables nor encoder nor columnar
@@ -61,7 +62,7 @@
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
 //! | `codec` | `event`, `id` |
-//! | `connector` | `codec`, `event`, `id`, `snapshot` |
+//! | `connector` | `codec`, `event`, `id`, `snapshot`, `temporal` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `snapshot`, `tables`, `temporal`, `window`, `workload` |
 //!

@@ -116,6 +116,8 @@ enum Command {
         /// This rule alone
         #[arg(long)]
         rule: Option<String>,
+        #[command(flatten)]
+        memory: state::Memory,
     },
     /// Show what is inside an artifact
     Inspect {
@@ -260,12 +262,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             progress.bar.finish_and_clear();
             report::summary(&summary?, &mut io::stderr().lock())?;
         }
-        Command::Explain { input, row, rule } => {
+        Command::Explain { input, row, rule, memory } => {
             let mut options = input.options(Backend::Reference, Emit::None);
             let mut progress = Terminal::new();
             let artifact: Arc<Artifact> = matching::load(&mut options, &mut progress)?;
             progress.bar.finish_and_clear();
-            print(|out| explain::explain(&artifact, &options, row, rule.as_deref(), out))?;
+            print(|out| explain::explain(&artifact, &options, &memory, row, rule.as_deref(), out))?;
         }
         Command::Inspect { artifact, rule } => print(|out| inspect::inspect(&artifact, rule.as_deref(), out))?,
         Command::Snapshot { command: Snapshot::Inspect { folder, json } } => print(|out| snapshot::inspect(&folder, json, out))?,

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::matching::Options;
+use super::state::Memory;
 use super::windows;
 use crate::connector::source::EventSource;
 use crate::event::{EventBatch, Value};
@@ -11,6 +12,7 @@ use crate::id::{NodeId, RuleId};
 use crate::reference::Reference;
 use crate::rule::print;
 use crate::tables::Artifact;
+use crate::temporal::windows::Settings;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -24,9 +26,16 @@ const LEAVES: usize = 100;
 ///
 /// # Errors
 /// Events that cannot be read, a row or rule that is not there.
-pub fn explain(artifact: &Arc<Artifact>, options: &Options, row: u64, rule: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn explain(
+    artifact: &Arc<Artifact>,
+    options: &Options,
+    memory: &Memory,
+    row: u64,
+    rule: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let reference = Reference::new(artifact)?;
-    let batch = read_row(artifact, options, row)?;
+    let batch = read_row(artifact, options, memory, row)?;
     let schema = artifact.schema();
     let values = batch.row(schema, 0);
     let explainer = Explainer { artifact, values: &values };
@@ -70,9 +79,10 @@ pub fn explain(artifact: &Arc<Artifact>, options: &Options, row: u64, rule: Opti
 }
 
 /// The row as a batch of its own. What its windows say takes the rows before it, as they came.
-fn read_row(artifact: &Artifact, options: &Options, row: u64) -> Result<EventBatch, Failure> {
+fn read_row(artifact: &Artifact, options: &Options, memory: &Memory, row: u64) -> Result<EventBatch, Failure> {
     let (schema, events) = (artifact.schema(), artifact.event_schema());
-    let mut windows = windows::windows(artifact, options.allowed_lateness);
+    let settings = Settings { spill: memory.spill(), ..Settings::new(options.allowed_lateness) };
+    let mut windows = windows::windows(artifact, &settings);
     let every: Vec<_> = (0..events.fields().len()).map(crate::id::FieldId::new).collect();
     let mut rows = 0;
     for read in EventSource::open(&options.events, Some(events))?.read(&every, options.batch_rows, options.strict) {
@@ -81,7 +91,7 @@ fn read_row(artifact: &Artifact, options: &Options, row: u64) -> Result<EventBat
             return Err(format!("row {row} was rejected: {}", reject.reason).into());
         }
         let batch = match &mut windows {
-            Some(windows) => read.batch.with_columns(schema, windows.take(&read.batch)),
+            Some(windows) => read.batch.with_columns(schema, windows.take(&read.batch)?),
             None => read.batch,
         };
         if let Some(at) = (0..batch.rows()).find(|at| batch.row_number(*at) == row) {

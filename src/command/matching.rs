@@ -21,6 +21,7 @@ use crate::tables::Artifact;
 use crate::tables::artifact::ACTIONS;
 use crate::tables::layout::NONE;
 use crate::temporal::patterns::{Counters, Limits};
+use crate::temporal::spill::Spilled;
 use arrow::array::{Array, ArrayRef, Decimal128Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
@@ -113,6 +114,8 @@ pub struct Summary {
     pub findings: u64,
     pub patterns: Option<Counters>,
     pub windows: Option<windows::Counters>,
+    /// State that memory had no room for.
+    pub spilled: Spilled,
     /// Where the state is saved.
     pub state: Option<state::Told>,
     pub backend: Backend,
@@ -301,7 +304,7 @@ impl Matcher {
     ) -> Result<Summary, Failure> {
         let total = source.total_bytes();
         let output_schema = output_schema(&self.artifact, options.emit);
-        let Start { mut windows, patterns, positions, keeper } = state::start(&self.artifact, options, state, &source, progress)?;
+        let Start { mut windows, patterns, positions, keeper, spill } = state::start(&self.artifact, options, state, &source, progress)?;
         let first: u64 = positions.iter().map(|source| source.rows).sum();
         let part = state.snapshot_every.map(|_| first);
         if let Some(row) = part {
@@ -339,7 +342,7 @@ impl Matcher {
                 (Some(Err(error)), _) => Err(error.into()),
                 (Some(Ok(batch)), Some(windows)) => windows.take(batch).map(Some),
                 (Some(Ok(batch)), None) => Ok(Some(Staged { batch, late: Vec::new(), cut: None })),
-                (None, Some(windows)) if !goes_on => Ok(windows.rest()),
+                (None, Some(windows)) if !goes_on => windows.rest(),
                 (None, _) => Ok(None),
             };
             if let (Ok(Some(staged_batch)), Some(keeper)) = (&mut staged, &mut *keeper) {
@@ -399,6 +402,7 @@ impl Matcher {
             summary.patterns = Some(counters);
         }
         summary.windows = windows.as_mut().map(windows::Stage::finish).transpose()?;
+        summary.spilled = spill.map(|spill| spill.spilled()).unwrap_or_default();
         reader.take_warnings().iter().for_each(|warning| progress.warning(warning));
         if let (Some(writer), Emit::Counts) = (&mut writer, options.emit) {
             for first in (0..summary.counts.len()).step_by(1 << 16) {
@@ -440,6 +444,7 @@ impl Matcher {
             findings: 0,
             patterns: None,
             windows: None,
+            spilled: Spilled::default(),
             state: None,
             backend: options.backend,
             reason: "asked for".to_owned(),

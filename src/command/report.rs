@@ -4,6 +4,7 @@ use super::matching::{Backend, Labels, Summary};
 use crate::id::RuleId;
 use crate::tables::artifact::{ACTIONS, STATUSES};
 use crate::temporal::patterns::Counters;
+use crate::temporal::spill::Spilled;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -42,6 +43,13 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         let late = if windows.late > 0 { format!(", {} rows later than allowed", windows.late) } else { String::new() };
         let untimed = if windows.untimed > 0 { format!(", {} without a time", windows.untimed) } else { String::new() };
         writeln!(out, "windows: {} keys with {} rows held at the end{late}{untimed}", windows.keys, windows.rows)?;
+    }
+    let Spilled { out: away, back, bytes } = summary.spilled;
+    if away > 0 {
+        writeln!(
+            out,
+            "memory: {away} times the state of a key went to disk, and {back} times it came back; {bytes} bytes are there at the end"
+        )?;
     }
     if let Some(state) = &summary.state {
         let from = state.from.map_or(String::new(), |(number, row)| format!(", gone on from snapshot {number} at row {row}"));

@@ -10,22 +10,44 @@ use super::order::Order;
 use super::windows::{Stage, definitions, windows};
 use crate::connector::snapshots::SnapshotFolder;
 use crate::connector::source::{EventReader, EventSource};
+use crate::connector::spill::SpillFile;
 use crate::id::FieldId;
 use crate::snapshot::{Manifest, Part, Source, Unusable};
 use crate::tables::Artifact;
 use crate::temporal::capture::{Captured, Restored, SavedPatterns};
 use crate::temporal::patterns::Patterns;
-use crate::temporal::windows::Windows;
+use crate::temporal::spill::Spill;
 use crate::temporal::windows::capture::STEP_WORDS;
 use crate::temporal::windows::group::SavedGroup;
+use crate::temporal::windows::{Settings, Windows};
 use crate::window::Window;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 /// Chunks that wait to be written, at most.
 const WAITING: usize = 32;
+
+/// How much memory state may take.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Memory {
+    /// What the state of windows may take of memory, such as 2GiB: beyond it keys that have been quiet for long are on disk
+    #[arg(long, value_name = "SIZE", requires = "state_dir", value_parser = super::size::parse)]
+    pub state_memory: Option<usize>,
+    /// Where they are, until the run ends
+    #[arg(long, value_name = "DIR", requires = "state_memory")]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Memory {
+    /// What state beyond it goes to; `None`: all of it stays in memory.
+    pub(super) fn spill(&self) -> Option<Arc<Spill>> {
+        let (limit, folder) = (self.state_memory?, self.state_dir.as_deref()?);
+        Some(Spill::new(limit, Box::new(SpillFile::new(folder))))
+    }
+}
 
 /// What a run was asked to do about state.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -42,6 +64,8 @@ pub struct Options {
     /// Earlier events, which windows without state see before the first event
     #[arg(long, value_name = "FILE")]
     pub warm_from: Vec<String>,
+    #[command(flatten)]
+    pub memory: Memory,
 }
 
 /// What became of the state of a run, for the summary.
@@ -63,6 +87,8 @@ pub(super) struct Start {
     /// From where the inputs are read; empty where nobody will ask.
     pub positions: Vec<Source>,
     pub keeper: Option<Keeper>,
+    /// Where state is that memory has no room for.
+    pub spill: Option<Arc<Spill>>,
 }
 
 /// The state to start with: that of the newest sound snapshot, or none.
@@ -78,14 +104,15 @@ pub(super) fn start(
     }
     let lateness = options.allowed_lateness;
     let order = || Order::new(artifact.event_schema(), lateness);
-    let fresh = || windows(artifact, lateness).map(|windows| (windows, order()));
+    let settings = Settings { spill: state.memory.spill(), ..Settings::new(lateness) };
+    let fresh = || windows(artifact, &settings).map(|windows| (windows, order()));
     let mut begins = true;
     let fresh_patterns = || findings::patterns(artifact, options, None);
     let (mut windows, patterns, positions, keeper) = match &state.snapshot {
         None => (fresh(), fresh_patterns()?, Vec::new(), None),
         Some(path) => {
             let folder = SnapshotFolder::open(path)?;
-            match newest(&folder, artifact, options, progress)? {
+            match newest(&folder, artifact, options, &settings, progress)? {
                 None => (fresh(), fresh_patterns()?, source.positions()?, Some(Keeper::new(folder, None, artifact, options, state)?)),
                 Some(Found { manifest, windows, patterns, kept, dropped }) => {
                     let positions = source.positions_after(&manifest.sources)?;
@@ -108,7 +135,8 @@ pub(super) fn start(
     }
     let part = state.snapshot_every.map(|_| positions.iter().map(|source| source.rows).sum());
     let stage = windows.map(|(windows, order)| Stage::new(artifact, options, windows, order, part)).transpose()?;
-    Ok(Start { windows: stage, patterns: patterns.map(|restored| restored.patterns), positions, keeper })
+    let patterns = patterns.map(|restored| restored.patterns);
+    Ok(Start { windows: stage, patterns, positions, keeper, spill: settings.spill })
 }
 
 /// What the newest sound snapshot holds.
@@ -126,12 +154,20 @@ fn newest(
     folder: &SnapshotFolder,
     artifact: &Artifact,
     options: &matching::Options,
+    settings: &Settings,
     progress: &mut dyn Progress,
 ) -> Result<Option<Found>, Failure> {
     let (numbers, lateness) = (folder.numbers()?, options.allowed_lateness);
     for number in &numbers {
         let about = |what: &dyn std::fmt::Display| format!("{}: snapshot {number}: {what}", folder.path().display());
-        match folder.manifest(*number).and_then(|manifest| restored(folder, manifest, artifact, options).map_err(Unusable::Damaged)) {
+        let found = folder
+            .manifest(*number)
+            .and_then(|manifest| restored(folder, manifest, artifact, options, settings).map_err(Unusable::Damaged));
+        if let Some(fault) = settings.spill.as_ref().and_then(|spill| spill.fault()) {
+            // The snapshot is not to blame.
+            return Err(fault.into());
+        }
+        match found {
             Ok(found) if found.manifest.allowed_lateness != lateness => {
                 let what = "it was taken with another --allowed-lateness, and holds what rows so late need; give the same one";
                 return Err(about(&what).into());
@@ -151,7 +187,13 @@ fn newest(
     Err(format!("{}: no snapshot there is sound; without them the run would begin anew", folder.path().display()).into())
 }
 
-fn restored(folder: &SnapshotFolder, manifest: Manifest, artifact: &Artifact, options: &matching::Options) -> Result<Found, String> {
+fn restored(
+    folder: &SnapshotFolder,
+    manifest: Manifest,
+    artifact: &Artifact,
+    options: &matching::Options,
+    settings: &Settings,
+) -> Result<Found, String> {
     let patterns = restored_patterns(folder, &manifest, artifact, options)?;
     let lateness = options.allowed_lateness;
     let (events, definitions) = (artifact.event_schema(), definitions(artifact));
@@ -172,7 +214,7 @@ fn restored(folder: &SnapshotFolder, manifest: Manifest, artifact: &Artifact, op
         folder.chunk(chunk).map_err(|unusable| unusable.to_string())
     };
     let mut chunk = |group: usize, chunk: usize| read(parts[group], chunk);
-    let restored = Windows::restored(events, &windows, &definitions, lateness, &groups, &mut chunk)?;
+    let restored = Windows::restored(events, &windows, &definitions, settings, &groups, &mut chunk)?;
     let order = match manifest.part(ORDER) {
         Some(part) => Order::restored(&part.head, events, lateness, || read(part, 0))?,
         None => Order::new(events, lateness),
@@ -239,10 +281,10 @@ fn warm(
         let read = read?;
         read.warnings.iter().for_each(|warning| progress.warning(warning));
         rejected += read.rejects.len();
-        windows.warm(&order.take(&read.batch, events).batch);
+        windows.warm(&order.take(&read.batch, events).batch)?;
     }
     if let Some(rest) = order.rest(events) {
-        windows.warm(&rest);
+        windows.warm(&rest)?;
     }
     reader.take_warnings().iter().for_each(|warning| progress.warning(warning));
     if rejected > 0 {
@@ -388,7 +430,7 @@ impl Keeper {
                 }
                 return Ok(());
             }
-            match stage.as_mut().and_then(|stage| stage.windows.capture()) {
+            match stage.as_mut().map_or(Ok(None), |stage| stage.windows.capture())? {
                 Some((group, number, chunk)) => {
                     words += chunk.words();
                     self.pending.push_back(Job::Put(format!("{WINDOWS}{group}"), number, Box::new(move || Ok(chunk.encode()))));

@@ -10,7 +10,7 @@ use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
 use crate::rule::window::text;
 use crate::tables::Artifact;
-use crate::temporal::windows::Windows;
+use crate::temporal::windows::{Settings, Windows};
 use crate::window::Window;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
@@ -60,9 +60,9 @@ pub(super) fn definitions(artifact: &Artifact) -> Vec<String> {
 }
 
 /// Windows ready for the events of `artifact`; `None`: it has none.
-pub(super) fn windows(artifact: &Artifact, lateness: i64) -> Option<Windows> {
+pub(super) fn windows(artifact: &Artifact, settings: &Settings) -> Option<Windows> {
     let windows: Vec<Window> = artifact.windows().iter().map(|column| column.window.clone()).collect();
-    (!windows.is_empty()).then(|| Windows::new(artifact.event_schema(), &windows, lateness))
+    (!windows.is_empty()).then(|| Windows::with_settings(artifact.event_schema(), &windows, settings))
 }
 
 /// The columns of the windows that have names, in the order of the documents.
@@ -131,20 +131,20 @@ impl Stage {
         {
             writer.write(&late_rows(&taken.batch, &taken.late, &self.late_schema, &self.events)?)?;
         }
-        read.batch = self.with_windows(&taken.batch);
+        read.batch = self.with_windows(&taken.batch)?;
         Ok(Staged { batch: read, late: if self.hides_late { taken.late } else { Vec::new() }, cut: None })
     }
 
     /// What still waits for earlier rows, of which none come any more; `None` where nothing does.
-    pub fn rest(&mut self) -> Option<Staged> {
-        let batch = self.order.rest(&self.events)?;
-        let batch = ReadBatch { batch: self.with_windows(&batch), rejects: Vec::new(), warnings: Vec::new(), bytes_read: self.bytes_read };
-        Some(Staged { batch, late: Vec::new(), cut: None })
+    pub fn rest(&mut self) -> Result<Option<Staged>, Failure> {
+        let Some(batch) = self.order.rest(&self.events) else { return Ok(None) };
+        let batch = ReadBatch { batch: self.with_windows(&batch)?, rejects: Vec::new(), warnings: Vec::new(), bytes_read: self.bytes_read };
+        Ok(Some(Staged { batch, late: Vec::new(), cut: None }))
     }
 
-    fn with_windows(&mut self, batch: &EventBatch) -> EventBatch {
-        let columns = self.windows.take(batch);
-        batch.with_columns(&self.schema, columns)
+    fn with_windows(&mut self, batch: &EventBatch) -> Result<EventBatch, String> {
+        let columns = self.windows.take(batch)?;
+        Ok(batch.with_columns(&self.schema, columns))
     }
 
     /// Completes the file of the late rows.

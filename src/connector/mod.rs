@@ -4,11 +4,13 @@
 //! * [`source`]: event batches from several inputs in order.
 //! * [`sink`]: results to a file or to standard output.
 //! * [`snapshots`]: state to a folder, and back.
+//! * [`spill`]: state that memory has no room for, while a run goes on.
 
 pub mod file;
 pub mod sink;
 pub mod snapshots;
 pub mod source;
+pub mod spill;
 
 pub use sink::ResultWriter;
 pub use source::{EventReader, EventSource, ReadBatch, Reject};

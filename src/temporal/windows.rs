@@ -24,6 +24,7 @@ use crate::event::batch::timestamp_ticks;
 use crate::event::{EventBatch, Schema, Type};
 use crate::expr::columns::Cache;
 use crate::id::FieldId;
+use crate::temporal::spill::Spill;
 use crate::window::Window;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Date32Type;
@@ -35,6 +36,25 @@ use std::sync::Arc;
 fn make_room<T>(items: &mut Vec<T>, more: usize) {
     if items.capacity() - items.len() < more {
         items.reserve_exact(more.max(items.len() / 8 + 64));
+    }
+}
+
+/// How windows are kept.
+#[derive(Clone)]
+pub struct Settings {
+    /// Nanoseconds that rows may be late.
+    pub lateness: i64,
+    /// Rows of a key from which on its frames are kept running.
+    pub many: usize,
+    /// Where the rows of quiet keys go; `None`: all stay in memory.
+    pub spill: Option<Arc<Spill>>,
+}
+
+impl Settings {
+    /// All in memory.
+    #[must_use]
+    pub const fn new(lateness: i64) -> Self {
+        Self { lateness, many: MANY, spill: None }
     }
 }
 
@@ -59,17 +79,18 @@ impl Windows {
     /// Windows over events of `schema`, of which rows may be so many nanoseconds late.
     #[must_use]
     pub fn new(schema: &Schema, windows: &[Window], lateness: i64) -> Self {
-        Self::with_threshold(schema, windows, lateness, MANY)
+        Self::with_settings(schema, windows, &Settings::new(lateness))
     }
 
-    /// The same, with frames kept running from `many` rows of a key on.
+    /// Windows over events of `schema`.
     #[must_use]
-    pub fn with_threshold(schema: &Schema, windows: &[Window], lateness: i64, many: usize) -> Self {
-        Self::begun(schema, windows, &vec![0; windows.len()], lateness, many)
+    pub fn with_settings(schema: &Schema, windows: &[Window], settings: &Settings) -> Self {
+        Self::begun(schema, windows, &vec![0; windows.len()], settings)
     }
 
     /// Windows that began when rules had changed so often, each.
-    fn begun(schema: &Schema, windows: &[Window], since: &[u32], lateness: i64, many: usize) -> Self {
+    fn begun(schema: &Schema, windows: &[Window], since: &[u32], settings: &Settings) -> Self {
+        let Settings { lateness, many, spill } = settings;
         let tick = tick(schema);
         let mut groups: Vec<Group> = Vec::new();
         let mut outputs: Vec<(usize, usize)> = Vec::with_capacity(windows.len());
@@ -79,12 +100,15 @@ impl Windows {
                 continue;
             }
             let key: Vec<FieldId> = schema.tenant.iter().chain(&window.partition_by).copied().collect();
-            let retention = Retention::of(window.frame, tick, lateness / tick);
+            let retention = Retention::of(window.frame, tick, *lateness / tick);
             let group = groups.iter().position(|group| group.takes(&key, retention, since[at])).unwrap_or_else(|| {
-                groups.push(Group::new(schema, key, retention, tick, many, since[at]));
+                groups.push(Group::new(schema, key, retention, tick, *many, since[at]));
                 groups.len() - 1
             });
             outputs.push((group, groups[group].add(window, retention)));
+        }
+        if let Some(spill) = spill {
+            groups.iter_mut().for_each(|group| group.spill_to(spill));
         }
         Self { schema: schema.clone(), groups, outputs, since: since.iter().copied().max().unwrap_or(0) }
     }
@@ -93,37 +117,25 @@ impl Windows {
     /// by the numbers of its group and its own.
     ///
     /// # Errors
-    /// What was never saved like this.
+    /// What was never saved like this; rows that cannot be written to disk, where memory has no room for them.
     pub fn restored(
         schema: &Schema,
         windows: &[Window],
         definitions: &[String],
-        lateness: i64,
+        settings: &Settings,
         saved: &[SavedGroup],
         read: &mut dyn FnMut(usize, usize) -> Result<Vec<u8>, String>,
-    ) -> Result<Restored, String> {
-        Self::restored_with_threshold(schema, windows, definitions, lateness, saved, read, MANY)
-    }
-
-    /// The same, with frames kept running from `many` rows of a key on.
-    ///
-    /// # Errors
-    /// What was never saved like this.
-    pub fn restored_with_threshold(
-        schema: &Schema,
-        windows: &[Window],
-        definitions: &[String],
-        lateness: i64,
-        saved: &[SavedGroup],
-        read: &mut dyn FnMut(usize, usize) -> Result<Vec<u8>, String>,
-        many: usize,
     ) -> Result<Restored, String> {
         let group_of =
             |definition: &String| saved.iter().position(|group| group.windows.iter().any(|window| window.definition == *definition));
         let from: Vec<Option<usize>> = definitions.iter().map(group_of).collect();
         let next = saved.iter().map(|group| group.since).max().map_or(0, |latest| latest.saturating_add(1));
         let since: Vec<u32> = from.iter().map(|from| from.map_or(next, |group| saved[group].since)).collect();
-        let mut restored = Self::begun(schema, windows, &since, lateness, many);
+        let mut restored = Self::begun(schema, windows, &since, settings);
+        for number in 0..restored.groups.len() {
+            let source = from[restored.of_group(number)[0]];
+            source.into_iter().for_each(|source| restored.groups[number].expect(saved[source].rows));
+        }
         for number in 0..restored.groups.len() {
             let own: Vec<usize> = restored.of_group(number);
             let Some(source) = from[own[0]] else { continue };
@@ -158,26 +170,39 @@ impl Windows {
     }
 
     /// Copies the next chunk that has changed since the last copy: the numbers of its group and its own. `None`: the copy is complete.
-    pub fn capture(&mut self) -> Option<(usize, usize, Chunk)> {
-        self.groups.iter_mut().enumerate().find_map(|(number, group)| group.capture().map(|(chunk, keys)| (number, chunk, keys)))
+    ///
+    /// # Errors
+    /// When rows on disk cannot be read.
+    pub fn capture(&mut self) -> Result<Option<(usize, usize, Chunk)>, String> {
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            if let Some((chunk, keys)) = group.capture()? {
+                return Ok(Some((number, chunk, keys)));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes earlier rows, in order, for the windows that began with nothing.
-    pub fn warm(&mut self, batch: &EventBatch) {
+    ///
+    /// # Errors
+    /// As [`Windows::take`].
+    pub fn warm(&mut self, batch: &EventBatch) -> Result<(), String> {
         let times = times(&self.schema, batch);
         let mut cache = Cache::new();
-        for group in self.groups.iter_mut().filter(|group| group.since() == self.since) {
-            let _ = group.take(&self.schema, batch, &times, &mut cache);
-        }
+        let mut fresh = self.groups.iter_mut().filter(|group| group.since() == self.since);
+        fresh.try_for_each(|group| group.take(&self.schema, batch, &times, &mut cache).map(drop))
     }
 
     /// Takes the rows of a batch, in order. A column for each window, in the order of the windows; rows without a time have NULLs, and are in no window.
-    #[must_use]
-    pub fn take(&mut self, batch: &EventBatch) -> Vec<ArrayRef> {
+    ///
+    /// # Errors
+    /// When rows of quiet keys cannot be written to disk, or read. Nothing can be taken after it.
+    pub fn take(&mut self, batch: &EventBatch) -> Result<Vec<ArrayRef>, String> {
         let times = times(&self.schema, batch);
         let mut cache = Cache::new();
-        let columns: Vec<Vec<ArrayRef>> = self.groups.iter_mut().map(|group| group.take(&self.schema, batch, &times, &mut cache)).collect();
-        self.outputs.iter().map(|(group, output)| Arc::clone(&columns[*group][*output])).collect()
+        let columns = self.groups.iter_mut().map(|group| group.take(&self.schema, batch, &times, &mut cache));
+        let columns: Vec<Vec<ArrayRef>> = columns.collect::<Result<_, String>>()?;
+        Ok(self.outputs.iter().map(|(group, output)| Arc::clone(&columns[*group][*output])).collect())
     }
 
     /// Keys that are held, once for each partitioning.
@@ -192,7 +217,7 @@ impl Windows {
         self.groups.iter().map(Group::rows).sum()
     }
 
-    /// Bytes that are taken for keys, and for rows; without what is kept of keys with many rows.
+    /// Bytes of memory that are taken for keys, and for rows; without what is kept of keys with many rows.
     #[must_use]
     pub fn bytes(&self) -> (usize, usize) {
         self.groups.iter().map(Group::bytes).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))

@@ -5,6 +5,7 @@ mod files;
 mod language;
 mod naive;
 mod snapshots;
+mod spilled;
 
 use super::random::{Random, cases, seed};
 use arrow::array::ArrayRef;
@@ -13,7 +14,7 @@ use dynamic_cep::event::{EventBatch, Schema, Value};
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::window::{NamedWindow, text};
 use dynamic_cep::rule::{Diagnostic, Limits, Origin, check};
-use dynamic_cep::temporal::windows::Windows;
+use dynamic_cep::temporal::windows::{Settings, Windows};
 use dynamic_cep::window::{Frame, Function, Window};
 use naive::{Row, batch_of, expected, same};
 
@@ -133,16 +134,20 @@ fn random_rows(random: &mut Random, schema: &Schema, count: usize) -> Vec<Row> {
 
 /// The values of windows over rows that come in batches of `size`, with frames kept running from `many` rows on; by window.
 fn found(schema: &Schema, windows: &[Window], rows: &[Row], size: usize, many: usize) -> Vec<Vec<Value>> {
-    let mut state = Windows::with_threshold(schema, windows, LATENESS, many);
+    found_with(schema, windows, rows, size, &Settings { many, ..Settings::new(LATENESS) }).expect("all is in memory")
+}
+
+fn found_with(schema: &Schema, windows: &[Window], rows: &[Row], size: usize, settings: &Settings) -> Result<Vec<Vec<Value>>, String> {
+    let mut state = Windows::with_settings(schema, windows, settings);
     let mut values = vec![Vec::new(); windows.len()];
     for (rows, first) in rows.chunks(size).zip((0..).step_by(size)) {
         let batch: EventBatch = batch_of(schema, first, rows);
-        let columns: Vec<ArrayRef> = state.take(&batch);
+        let columns: Vec<ArrayRef> = state.take(&batch)?;
         for ((column, window), values) in columns.iter().zip(windows).zip(&mut values) {
             values.extend((0..rows.len()).map(|row| value_at(column.as_ref(), window.ty(), row)));
         }
     }
-    values
+    Ok(values)
 }
 
 /// Where windows and the naive evaluation differ.
@@ -282,7 +287,7 @@ fn what_no_frame_will_see_again_is_forgotten() {
         let mut state = Windows::new(&schema, windows, 0);
         let (mut most, mut most_keys) = (0, 0);
         for (rows, first) in steady(&schema, keys, 20_000).chunks(500).zip((0..).step_by(500)) {
-            let columns = state.take(&batch_of(&schema, first, rows));
+            let columns = state.take(&batch_of(&schema, first, rows)).expect("all in memory");
             if first > 0 && windows[0].function == Function::CountDistinct {
                 let value = value_at(columns[0].as_ref(), windows[0].ty(), rows.len() - 1);
                 assert_eq!(value, Value::Int(held), "what is needed is held");

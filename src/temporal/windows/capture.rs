@@ -54,6 +54,12 @@ impl Capture {
         self.before.insert(slot, held);
     }
 
+    /// Whether what was in a slot is kept.
+    #[must_use]
+    pub fn has(&self, slot: u32) -> bool {
+        self.before.contains_key(&slot)
+    }
+
     /// What was in a slot; `None`: the same as now.
     pub fn take(&mut self, slot: u32) -> Option<Option<Held>> {
         if self.before.is_empty() { None } else { self.before.remove(&slot) }

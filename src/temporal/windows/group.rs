@@ -1,5 +1,6 @@
 //! The windows that share their rows: one partitioning, one way to forget.
 
+mod quiet;
 mod saved;
 
 pub use saved::{SavedGroup, SavedWindow};
@@ -16,6 +17,7 @@ use crate::id::FieldId;
 use crate::window::{Frame, Function, Window};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use foldhash::fast::FixedState;
+use quiet::Quiet;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -27,6 +29,9 @@ const FEW: usize = 8;
 
 /// Rows whose keys are looked up together.
 const CHUNK: usize = 128;
+
+/// In the place of the slot of a row that is in no window.
+const NO_SLOT: u32 = u32::MAX;
 
 /// When rows are forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +145,8 @@ struct Output {
 struct Hot {
     ranges: Vec<Range<u32>>,
     running: Vec<Running>,
+    /// As they were last counted.
+    bytes: usize,
 }
 
 /// Windows over one partitioning, with the rows of all its keys.
@@ -160,6 +167,8 @@ pub struct Group {
     /// For each chunk of slots, whether a key has changed since the last copy.
     changed: Vec<bool>,
     capture: Option<Capture>,
+    /// `None`: all is in memory.
+    quiet: Option<Quiet>,
 }
 
 /// What is kept.
@@ -170,6 +179,7 @@ struct State {
     pool: Pool,
     texts: Texts,
     hot: HashMap<u32, Hot, FixedState>,
+    hot_bytes: usize,
     /// The latest time of all rows.
     clock: i64,
     swept: i64,
@@ -202,6 +212,7 @@ impl Group {
             pool: Pool::new(1),
             texts: Texts::default(),
             hot: HashMap::default(),
+            hot_bytes: 0,
             clock: i64::MIN,
             swept: i64::MIN,
             rows_since: 0,
@@ -222,6 +233,7 @@ impl Group {
             state,
             changed: Vec::new(),
             capture: None,
+            quiet: None,
         }
     }
 
@@ -271,7 +283,10 @@ impl Group {
     }
 
     /// Takes the rows of a batch, one after the other; `times` has those that have one. The columns of the windows, in the order in which these were added.
-    pub fn take(&mut self, schema: &Schema, batch: &EventBatch, times: &[Option<i64>], cache: &mut Cache) -> Vec<ArrayRef> {
+    ///
+    /// # Errors
+    /// When rows on disk cannot be read or written. Nothing can be taken after it.
+    pub fn take(&mut self, schema: &Schema, batch: &EventBatch, times: &[Option<i64>], cache: &mut Cache) -> Result<Vec<ArrayRef>, String> {
         let rows = batch.rows();
         let key_columns: Vec<ArrayRef> = self.key_fields.iter().map(|field| batch.column_or_null(schema, *field)).collect();
         let mut keys: Vec<Reader> = key_columns.iter().zip(&self.key_types).map(|(column, ty)| Reader::new(column, *ty)).collect();
@@ -296,12 +311,14 @@ impl Group {
         let mut row = vec![0; self.width];
         let mut answers = vec![None; self.outputs.len()];
         let mut scratch = Scratch::default();
+        self.share_out();
         for at in 0..rows {
             if at == 0 || self.state.rows_seen.is_multiple_of(CHUNK as u64) {
                 // Chunks end where they would in any other batches.
-                self.sweep();
+                self.sweep()?;
+                self.give_way(&scratch.slots)?;
                 let left = CHUNK - (self.state.rows_seen % CHUNK as u64) as usize;
-                self.find_slots(&mut keys, times, at..rows.min(at + left), &mut scratch);
+                self.find_slots(&mut keys, times, at..rows.min(at + left), &mut scratch)?;
             }
             self.state.rows_seen += 1;
             answers.fill(None);
@@ -335,11 +352,18 @@ impl Group {
         let columns = writers.into_iter().map(|writer| writer.finish(&mut self.state.texts)).collect();
         let readers = readers.into_iter().filter_map(|(reader, ..)| reader);
         keys.into_iter().chain(readers).for_each(|reader| reader.release(&mut self.state.texts));
-        columns
+        self.give_way(&scratch.slots)?;
+        Ok(columns)
     }
 
     /// The slots of some rows' keys. Looked up together, they do not wait for memory one after the other: that is most of the time where there are many keys.
-    fn find_slots(&mut self, readers: &mut [Reader], times: &[Option<i64>], rows: Range<usize>, scratch: &mut Scratch) {
+    fn find_slots(
+        &mut self,
+        readers: &mut [Reader],
+        times: &[Option<i64>],
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+    ) -> Result<(), String> {
         let state = &mut self.state;
         let width = key_width(&self.key_types);
         scratch.first = rows.start;
@@ -353,7 +377,7 @@ impl Group {
         scratch.slots.clear();
         for ((key, hash), row) in scratch.keys.chunks_exact(width).zip(&scratch.hashes).zip(rows) {
             if times[row].is_none() {
-                scratch.slots.push(0);
+                scratch.slots.push(NO_SLOT);
                 continue;
             }
             let (slot, new) = state.keys.find_or_add(key, *hash);
@@ -366,6 +390,8 @@ impl Group {
             }
             scratch.slots.push(slot);
         }
+        self.fetch(&scratch.slots)?;
+        let state = &self.state;
         for slot in &scratch.slots {
             if let Some(block) = state.blocks.get(*slot as usize) {
                 // A word of each line of the newest rows.
@@ -373,6 +399,7 @@ impl Group {
             }
         }
         std::hint::black_box(fetched);
+        Ok(())
     }
 
     /// Notes that a key is about to change.
@@ -468,33 +495,42 @@ impl Group {
         released.into_iter().for_each(|text| state.texts.release(text));
         state.pool.drop_first(block, old);
         if block.rows() < self.many {
-            state.hot.remove(&slot);
+            state.cool(slot);
         } else if let Some(hot) = state.hot.get_mut(&slot) {
             hot.shift(old);
         }
     }
 
     /// Forgets keys that have not returned for twice as long as rows are kept. Of all keys it takes a look once for half as many rows.
-    fn sweep(&mut self) {
+    fn sweep(&mut self) -> Result<(), String> {
         let state = &mut self.state;
-        let Retention::Age(age) = self.retention else { return };
+        let Retention::Age(age) = self.retention else { return Ok(()) };
         if !state.rows_seen.is_multiple_of(CHUNK as u64) {
-            return;
+            return Ok(());
         }
         if state.rows_since < (state.keys.living() / 2).max(1024) || state.clock.saturating_sub(state.swept) < age / 2 {
-            return;
+            return Ok(());
         }
         (state.swept, state.rows_since) = (state.clock, 0);
         let oldest = state.clock.saturating_sub(age.saturating_mul(2));
-        let gone = |block: &Block| {
-            let rows = state.pool.rows(*block);
+        let quiet = self.quiet.as_ref();
+        let gone = |slot: u32, block: Block| {
+            if block.is_away() {
+                return quiet.is_some_and(|quiet| quiet.latest(slot) < oldest);
+            }
+            let rows = state.pool.rows(block);
             !rows.is_empty() && rows[rows.len() - self.width].cast_signed() < oldest
         };
-        let gone: Vec<u32> = (0..).zip(&state.blocks).filter(|(_, block)| gone(block)).map(|(slot, _)| slot).collect();
+        let gone: Vec<u32> = (0..).zip(&state.blocks).filter(|(slot, block)| gone(*slot, **block)).map(|(slot, _)| slot).collect();
         if gone.is_empty() {
-            return;
+            return Ok(());
+        }
+        if self.capture.is_some() {
+            // They are copied as they are.
+            self.fetch(&gone)?;
         }
         gone.iter().for_each(|slot| self.touch(*slot));
+        self.forget_away(&gone);
         let state = &mut self.state;
         for slot in &gone {
             let block = std::mem::take(&mut state.blocks[*slot as usize]);
@@ -503,9 +539,10 @@ impl Group {
                 .collect();
             texts.into_iter().for_each(|text| state.texts.release(text));
             state.pool.release(block);
-            state.hot.remove(slot);
+            state.cool(*slot);
         }
         state.keys.remove(&gone);
+        Ok(())
     }
 
     /// Keys that are held.
@@ -527,9 +564,18 @@ impl Group {
     }
 }
 
+impl State {
+    /// Forgets what is kept running of a key.
+    fn cool(&mut self, slot: u32) {
+        if let Some(hot) = self.hot.remove(&slot) {
+            self.hot_bytes -= hot.bytes;
+        }
+    }
+}
+
 impl Hot {
     fn new(frames: usize) -> Self {
-        Self { ranges: vec![0..0; frames], running: Vec::new() }
+        Self { ranges: vec![0..0; frames], running: Vec::new(), bytes: 0 }
     }
 
     fn with(mut self, aggregate: &Aggregate) -> Self {

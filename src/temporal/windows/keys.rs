@@ -153,6 +153,8 @@ pub struct Texts {
     texts: Vec<Arc<str>>,
     references: Vec<u32>,
     free: Vec<u32>,
+    /// Bytes of all texts.
+    length: usize,
 }
 
 impl Texts {
@@ -163,6 +165,7 @@ impl Texts {
             return number;
         }
         let shared: Arc<str> = text.into();
+        self.length += text.len();
         let number = match self.free.pop() {
             Some(number) => {
                 self.texts[number as usize] = Arc::clone(&shared);
@@ -187,6 +190,7 @@ impl Texts {
         let references = &mut self.references[number as usize];
         *references -= 1;
         if *references == 0 {
+            self.length -= self.texts[number as usize].len();
             self.numbers.remove(&self.texts[number as usize]);
             self.texts[number as usize] = "".into();
             self.free.push(number);
@@ -196,6 +200,13 @@ impl Texts {
     #[must_use]
     pub fn text(&self, number: u32) -> &str {
         &self.texts[number as usize]
+    }
+
+    /// Bytes that are taken, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // Each has a head and what finds it by its number, and there is the table of numbers.
+        self.length + self.texts.len() * (16 + size_of::<Arc<str>>() + 8) + self.numbers.capacity() * (size_of::<(Arc<str>, u32)>() + 1)
     }
 
     /// How many there are.

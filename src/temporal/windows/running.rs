@@ -173,6 +173,16 @@ impl Running {
         }
     }
 
+    /// Bytes that it takes besides itself, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Extreme(best) => best.capacity() * 4,
+            Self::Distinct(counts) => counts.capacity() * (size_of::<(Words, u32)>() + 1),
+            _ => 0,
+        }
+    }
+
     /// Takes in a row that comes after all others of the frame.
     pub fn add(&mut self, rows: &Rows, kind: Kind, place: &Place, row: usize) {
         if !rows.counts(row, place) {

@@ -1,34 +1,36 @@
 //! Windows that are cut off at any row, saved, restored and go on: as if nothing had happened.
 
 use super::naive::{Row, batch_of, same};
+use super::spilled::Shelf;
 use super::{Case, LATENESS, SCHEMA, case, found, schema, window};
 use crate::random::{Random, cases, seed};
 use arrow::array::ArrayRef;
 use dynamic_cep::event::batch::value_at;
 use dynamic_cep::event::{Schema, TimeUnit, Value};
 use dynamic_cep::rule::window::text;
-use dynamic_cep::temporal::windows::Windows;
+use dynamic_cep::temporal::spill::Spill;
 use dynamic_cep::temporal::windows::capture::{Chunk, SLOTS};
 use dynamic_cep::temporal::windows::group::SavedGroup;
+use dynamic_cep::temporal::windows::{Settings, Windows};
 use dynamic_cep::window::Window;
 use std::collections::HashMap;
 
 /// Windows as they are saved.
 #[derive(Clone, Default)]
-struct Saved {
-    groups: Vec<SavedGroup>,
-    chunks: HashMap<(usize, usize), Vec<u8>>,
+pub(super) struct Saved {
+    pub groups: Vec<SavedGroup>,
+    pub chunks: HashMap<(usize, usize), Vec<u8>>,
 }
 
-fn definitions(schema: &Schema, windows: &[Window]) -> Vec<String> {
+pub(super) fn definitions(schema: &Schema, windows: &[Window]) -> Vec<String> {
     windows.iter().map(|window| text(window, schema)).collect()
 }
 
 impl Saved {
     /// Takes what is left of a copy in place of what it had.
-    fn complete(&mut self, state: &mut Windows) -> usize {
+    pub fn complete(&mut self, state: &mut Windows) -> usize {
         let mut taken = 0;
-        while let Some((group, number, chunk)) = state.capture() {
+        while let Some((group, number, chunk)) = state.capture().expect("rows that can be read") {
             self.chunks.insert((group, number), chunk.encode());
             taken += 1;
         }
@@ -36,18 +38,21 @@ impl Saved {
     }
 
     fn restored(&self, schema: &Schema, windows: &[Window], many: usize) -> Result<(Windows, Vec<bool>), String> {
+        self.restored_with(schema, windows, &Settings { many, ..Settings::new(LATENESS) })
+    }
+
+    pub fn restored_with(&self, schema: &Schema, windows: &[Window], settings: &Settings) -> Result<(Windows, Vec<bool>), String> {
         let mut read = |group, number| self.chunks.get(&(group, number)).cloned().ok_or_else(|| "no such chunk".to_owned());
         // As the file has them.
         let heads = serde_json::to_string(&self.groups).expect("JSON");
         let heads: Vec<SavedGroup> = serde_json::from_str(&heads).expect("JSON");
         let definitions = definitions(schema, windows);
-        Windows::restored_with_threshold(schema, windows, &definitions, LATENESS, &heads, &mut read, many)
-            .map(|restored| (restored.windows, restored.kept))
+        Windows::restored(schema, windows, &definitions, settings, &heads, &mut read).map(|restored| (restored.windows, restored.kept))
     }
 }
 
-fn take(state: &mut Windows, schema: &Schema, windows: &[Window], rows: &[Row], first: usize, values: &mut [Vec<Value>]) {
-    let columns: Vec<ArrayRef> = state.take(&batch_of(schema, first as u64, rows));
+pub(super) fn take(state: &mut Windows, schema: &Schema, windows: &[Window], rows: &[Row], first: usize, values: &mut [Vec<Value>]) {
+    let columns: Vec<ArrayRef> = state.take(&batch_of(schema, first as u64, rows)).expect("a store without faults");
     for ((column, window), values) in columns.iter().zip(windows).zip(values) {
         values.extend((0..rows.len()).map(|row| value_at(column.as_ref(), window.ty(), row)));
     }
@@ -61,11 +66,20 @@ struct Cut {
     many: usize,
     /// Rows that come while the copy is made.
     meanwhile: usize,
+    /// Bytes of memory for the rows; `None`: as many as it takes.
+    memory: Option<usize>,
+}
+
+impl Cut {
+    fn settings(&self) -> Settings {
+        let spill = self.memory.map(|limit| Spill::new(limit, Box::<Shelf>::default()));
+        Settings { lateness: LATENESS, many: self.many, spill }
+    }
 }
 
 /// The values of all rows of a run that is cut, and goes on elsewhere from row `from` of what was saved, after `fault`.
 fn cut(Case { schema, windows, rows }: &Case, cut: Cut, from: usize, fault: impl Fn(&mut Saved)) -> Vec<Vec<Value>> {
-    let mut state = Windows::with_threshold(schema, windows, LATENESS, cut.many);
+    let mut state = Windows::with_settings(schema, windows, &cut.settings());
     let mut values = vec![Vec::new(); windows.len()];
     let run = |state: &mut Windows, from: usize, to: usize, values: &mut [Vec<Value>]| {
         for (chunk, at) in rows[from..to].chunks(cut.size).zip((from..).step_by(cut.size)) {
@@ -79,7 +93,7 @@ fn cut(Case { schema, windows, rows }: &Case, cut: Cut, from: usize, fault: impl
     run(&mut state, cut.at, end, &mut elsewhere);
     saved.complete(&mut state);
     fault(&mut saved);
-    let (mut state, kept) = saved.restored(schema, windows, cut.many).expect("what was saved");
+    let (mut state, kept) = saved.restored_with(schema, windows, &cut.settings()).expect("what was saved");
     assert!(kept.iter().all(|kept| *kept));
     run(&mut state, from.min(rows.len()), rows.len(), &mut values);
     values
@@ -98,17 +112,20 @@ fn a_run_that_is_cut_anywhere_goes_on_as_if_it_were_not() {
         for at in 0..=case.rows.len() {
             // Every batch size at some of the cuts, and every cut with some batch size.
             let (size, many) = [(1, 0), (2, 1), (7, 5), (case.rows.len(), 32)][at % 4];
-            for meanwhile in [0, 9] {
-                let values = cut(&case, Cut { at, size, many, meanwhile }, at, |_| {});
+            for (meanwhile, memory) in [(0, None), (9, None), (0, Some(0)), (9, Some([0, 4000][at % 2]))] {
+                let values = cut(&case, Cut { at, size, many, meanwhile, memory }, at, |_| {});
                 assert!(
                     agree(&values, &whole),
-                    "case {number} of seed {seed}, cut before row {at}, batches of {size}, {meanwhile} rows meanwhile"
+                    "case {number} of seed {seed}, cut before row {at}, batches of {size}, {meanwhile} rows meanwhile, memory {memory:?}"
                 );
             }
         }
         for at in [0, 1, case.rows.len() / 2, case.rows.len()] {
             for size in [1, 2, 7, case.rows.len()] {
-                assert!(agree(&cut(&case, Cut { at, size, many: 4, meanwhile: 3 }, at, |_| {}), &whole), "case {number}, {at}, {size}");
+                assert!(
+                    agree(&cut(&case, Cut { at, size, many: 4, meanwhile: 3, memory: None }, at, |_| {}), &whole),
+                    "case {number}, {at}, {size}"
+                );
             }
         }
     }
@@ -147,7 +164,7 @@ fn planted_faults_are_found() {
             let case = case(&mut Random::new(number));
             let whole = found(&case.schema, &case.windows, &case.rows, case.rows.len(), 32);
             let at = case.rows.len() / 2;
-            let mut values = cut(&case, Cut { at, size: 7, many: 8, meanwhile }, at.saturating_add_signed(off), fault);
+            let mut values = cut(&case, Cut { at, size: 7, many: 8, meanwhile, memory: None }, at.saturating_add_signed(off), fault);
             // A row too many is told apart by what follows it alone.
             let rest = case.rows.len() - at - 1;
             let mut whole = whole;
@@ -161,8 +178,8 @@ fn planted_faults_are_found() {
         let case = case(&mut Random::new(number));
         let whole = found(&case.schema, &case.windows, &case.rows, case.rows.len(), 32);
         let at = case.rows.len() / 2;
-        let values = cut(&case, Cut { at, size: 7, many: 8, meanwhile: 0 }, at, |saved| {
-            let mut later = Windows::with_threshold(&case.schema, &case.windows, LATENESS, 8);
+        let values = cut(&case, Cut { at, size: 7, many: 8, meanwhile: 0, memory: None }, at, |saved| {
+            let mut later = Windows::with_settings(&case.schema, &case.windows, &Settings { many: 8, ..Settings::new(LATENESS) });
             let mut values = vec![Vec::new(); case.windows.len()];
             take(&mut later, &case.schema, &case.windows, &case.rows[..at + 5], 0, &mut values);
             drop(later.begin_capture(&definitions(&case.schema, &case.windows)));
@@ -276,7 +293,7 @@ fn windows_of_changed_rules_keep_their_state_or_begin_with_nothing() {
 
     // Warmed with what they have missed, they are as if they had been there.
     let (mut restored, _) = saved.restored(&schema, &new, 3).expect("what was saved");
-    first.chunks(11).for_each(|rows| restored.warm(&batch_of(&schema, 0, rows)));
+    first.chunks(11).for_each(|rows| restored.warm(&batch_of(&schema, 0, rows)).expect("all in memory"));
     let whole: Vec<Vec<Value>> = whole.iter().map(|values| values[120..].to_vec()).collect();
     assert!(agree(&values(&mut restored, rest), &whole));
 

@@ -3,6 +3,7 @@
 use crate::random::Random;
 use crate::support::{Backend, told};
 use dynamic_cep::command::matching::{self, Emit, Options, Progress, Summary};
+use dynamic_cep::command::state::Memory;
 use dynamic_cep::rule::Diagnostic;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -361,7 +362,9 @@ rules:
     let mut options = options;
     let artifact = matching::load(&mut options, &mut Silent).map_err(told).expect("rules");
     let mut out = Vec::new();
-    dynamic_cep::command::explain::explain(&artifact, &options, 3, Some("tested"), &mut out).map_err(told).expect("an explanation");
+    dynamic_cep::command::explain::explain(&artifact, &options, &Memory::default(), 3, Some("tested"), &mut out)
+        .map_err(told)
+        .expect("an explanation");
     let out = String::from_utf8(out).expect("text");
     assert!(out.contains("tested matches") && out.contains("n > 3   (n is 4)"), "{out}");
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const HOUR: i64 = 3_600_000_000_000;
+pub(super) const HOUR: i64 = 3_600_000_000_000;
 
 /// Keeps what is said of the input.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Progress for Warnings {
 }
 
 /// Rows in an order that is shuffled within an hour, as two files; the second half of the second one is of few cards.
-fn shuffled(count: usize, seed: u64) -> (String, String) {
+pub(super) fn shuffled(count: usize, seed: u64) -> (String, String) {
     let payments = payments(count, 12, seed);
     let mut random = Random::new(seed);
     let mut order: Vec<(i64, usize)> =
@@ -41,20 +41,20 @@ fn shuffled(count: usize, seed: u64) -> (String, String) {
     (text(&order[..count / 3]), text(&order[count / 3..]))
 }
 
-struct Runs {
-    folder: Folder,
+pub(super) struct Runs {
+    pub folder: Folder,
     emit: Emit,
     lateness: i64,
 }
 
 impl Runs {
-    fn new(rules: &str, (first, second): &(String, String), emit: Emit, lateness: i64) -> Self {
+    pub fn new(rules: &str, (first, second): &(String, String), emit: Emit, lateness: i64) -> Self {
         let folder = Folder::new(SCHEMA, rules, first);
         folder.write("more.ndjson", second);
         Self { folder, emit, lateness }
     }
 
-    fn options(&self, batch_rows: usize) -> Options {
+    pub fn options(&self, batch_rows: usize) -> Options {
         let path = |name: &str| self.folder.path(name).to_string_lossy().into_owned();
         Options {
             rules: vec![self.folder.0.path().to_path_buf()],
@@ -73,24 +73,24 @@ impl Runs {
         }
     }
 
-    fn state(&self) -> state::Options {
+    pub fn state(&self) -> state::Options {
         state::Options { snapshot: Some(self.folder.path("state")), ..state::Options::default() }
     }
 
     /// A run, its results as they were written, and what was said.
-    fn run(&self, options: &Options, state: &state::Options) -> Result<(Summary, String, Vec<String>), String> {
+    pub fn run(&self, options: &Options, state: &state::Options) -> Result<(Summary, String, Vec<String>), String> {
         let mut warnings = Warnings::default();
         let summary = matching::run_with_state(options, state, &mut warnings).map_err(told)?;
         let results = std::fs::read_to_string(self.folder.path("out.ndjson")).expect("results");
         Ok((summary, results, warnings.0))
     }
 
-    fn whole(&self) -> String {
+    pub fn whole(&self) -> String {
         self.run(&self.options(1000), &state::Options::default()).expect("a run").1
     }
 
     /// Runs up to each cut, and then to the end; the results one after the other.
-    fn cut(&self, cuts: &[u64], batch_rows: usize) -> String {
+    pub fn cut(&self, cuts: &[u64], batch_rows: usize) -> String {
         let mut results = String::new();
         for rows in cuts {
             let state = state::Options { stop_after: Some(*rows), ..self.state() };
@@ -101,11 +101,11 @@ impl Runs {
         results
     }
 
-    fn forget(&self) {
+    pub fn forget(&self) {
         std::fs::remove_dir_all(self.folder.path("state")).expect("a folder of snapshots");
     }
 
-    fn files(&self, ending: &str) -> Vec<PathBuf> {
+    pub fn files(&self, ending: &str) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.folder.path("state")).expect("a folder of snapshots");
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
         paths.retain(|path| path.to_string_lossy().ends_with(ending));
@@ -538,9 +538,11 @@ fn a_run_that_is_killed_anywhere_leaves_nothing_out() {
     ]
     .concat();
     let mut random = Random::new(5);
-    for output in ["-", "parts.ndjson"] {
+    // The second time most of the state is on disk.
+    for (output, memory) in [("-", &[][..]), ("parts.ndjson", &["--state-memory", "16KiB", "--state-dir", "quiet"])] {
         let (mut text, mut kills) = (String::new(), 0);
-        let arguments: Vec<&str> = arguments.iter().map(|argument| if *argument == "OUTPUT" { output } else { argument }).collect();
+        let given = arguments.iter().map(|argument| if *argument == "OUTPUT" { output } else { argument });
+        let arguments: Vec<&str> = given.chain(memory.iter().copied()).collect();
         loop {
             let mut child = program(&path, &arguments).spawn().expect("the program");
             let mut reader = child.stdout.take().expect("a pipe");

@@ -1,9 +1,9 @@
 //! A group's keys and rows out of memory, and back into it.
 
 use super::super::capture::{Capture, Chunk, Held, SLOTS};
-use super::super::keys::{Keys, Texts};
+use super::super::keys::Keys;
 use super::super::words;
-use super::{Block, Group, Measure, Pool, key_texts, refer, row_texts};
+use super::{Block, Group, Measure, key_texts, refer, row_texts};
 use crate::event::Type;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,7 @@ impl Group {
     pub(super) fn keep(&mut self, slot: u32) {
         let Some(capture) = &mut self.capture else { return };
         let state = &mut self.state;
+        // Its rows are in memory: whoever changes them has fetched them.
         let block = state.blocks.get(slot as usize).copied().unwrap_or_default();
         let held = (block.rows() > 0).then(|| {
             let (key, rows) = (state.keys.key(slot), state.pool.rows(block));
@@ -89,12 +90,17 @@ impl Group {
     }
 
     /// Copies the next chunk that had changed, with its number; `None`: the copy is complete.
-    pub fn capture(&mut self) -> Option<(usize, Chunk)> {
-        let Some((number, slots)) = self.capture.as_mut()?.next_chunk() else {
+    ///
+    /// # Errors
+    /// When rows on disk cannot be read.
+    pub fn capture(&mut self) -> Result<Option<(usize, Chunk)>, String> {
+        let Some(capture) = &mut self.capture else { return Ok(None) };
+        let Some((number, slots)) = capture.next_chunk() else {
             self.capture = None;
-            return None;
+            return Ok(None);
         };
-        let capture = self.capture.as_mut()?;
+        let mut away = self.look_away(slots.clone())?.into_iter().peekable();
+        let Some(capture) = &mut self.capture else { return Ok(None) };
         let state = &mut self.state;
         let mut chunk = Chunk { widths: (super::key_width(&self.key_types), self.width), ..Chunk::default() };
         // About what there is: memory that grows while it is filled is copied again and again.
@@ -117,7 +123,10 @@ impl Group {
                 Some(None) => {}
                 None => {
                     let block = state.blocks[slot as usize];
-                    if block.rows() > 0 {
+                    if let Some(held) = away.next_if(|(of, _)| *of == slot).map(|(_, held)| held) {
+                        put(slot, &held.key, &held.rows);
+                        kept.push(held);
+                    } else if block.rows() > 0 {
                         put(slot, state.keys.key(slot), state.pool.rows(block));
                     }
                 }
@@ -137,14 +146,14 @@ impl Group {
             let texts: Vec<u32> = key_texts(&self.key_types, key).chain(row_texts(&self.measures, rows, self.width)).collect();
             texts.into_iter().for_each(|text| state.texts.release(text));
         }
-        Some((number, chunk))
+        Ok(Some((number, chunk)))
     }
 
-    /// Takes the keys and rows of a saved group in place of its own; `definitions` are those of its windows, each of which the saved group has, and `read` gives the
+    /// Takes the keys and rows of a saved group, before any others; `definitions` are those of its windows, each of which the saved group has, and `read` gives the
     /// bytes of a chunk. Whether they lie as they did: then what was saved need not be written again.
     ///
     /// # Errors
-    /// What no group was saved as.
+    /// What no group was saved as; rows that cannot be written to disk, where memory has no room for them.
     pub fn restore(
         &mut self,
         saved: &SavedGroup,
@@ -162,8 +171,7 @@ impl Group {
                 .iter()
                 .zip(&moves)
                 .all(|(measure, from)| (measure.place.flags, measure.place.value) == (from.flags, from.value));
-        let (mut texts, mut pool) = (Texts::default(), Pool::new(self.width));
-        let mut blocks: Vec<Block> = Vec::new();
+        self.expect(saved.rows);
         let (mut slots, mut keys): (Vec<u32>, Vec<u64>) = (Vec::new(), Vec::new());
         for number in 0..saved.chunks() {
             let wrong = |what: String| format!("chunk {number}: {what}");
@@ -171,6 +179,7 @@ impl Group {
             if !same {
                 chunk.rows = self.moved(&chunk.rows, saved_width, &moves);
             }
+            let texts = &mut self.state.texts;
             let own: Vec<u32> = chunk.texts.iter().map(|text| texts.refer(text)).collect();
             each_text(&self.key_types, &self.measures, self.width, &mut chunk, |text, _| {
                 let number = *own.get(*text as usize).ok_or("a text that is not there")?;
@@ -180,6 +189,7 @@ impl Group {
             })
             .map_err(wrong)?;
             own.into_iter().for_each(|text| texts.release(text));
+            let blocks = &mut self.state.blocks;
             blocks.resize(saved.slots.min((number + 1) * SLOTS), Block::default());
             keys.append(&mut chunk.keys);
             let mut rows = &chunk.rows[..];
@@ -191,22 +201,16 @@ impl Group {
                 if slot >= blocks.len() || (1..*count as usize).any(|at| time(at - 1) > time(at)) {
                     return Err(wrong("a slot or a time is out of order".to_owned()));
                 }
-                blocks[slot] = pool.store(of_key);
+                blocks[slot] = self.state.pool.store(of_key);
                 slots.push(slot as u32);
             }
+            self.give_way(&[])?;
         }
         let at_slots = Keys::at_slots(key_width, saved.slots, slots.into_iter().zip(keys.chunks_exact(key_width)));
-        self.state = super::State {
-            keys: at_slots.ok_or("a key is there twice")?,
-            blocks,
-            pool,
-            texts,
-            hot: HashMap::default(),
-            clock: saved.clock,
-            swept: saved.swept,
-            rows_since: saved.rows_since as usize,
-            rows_seen: saved.rows_seen,
-        };
+        let state = &mut self.state;
+        state.keys = at_slots.ok_or("a key is there twice")?;
+        (state.clock, state.swept) = (saved.clock, saved.swept);
+        (state.rows_since, state.rows_seen) = (saved.rows_since as usize, saved.rows_seen);
         self.changed = vec![!same; saved.chunks()];
         Ok(same)
     }
