@@ -283,6 +283,18 @@ impl<'t, 'r> Parser<'t, 'r> {
         Stop
     }
 
+    /// The end of parentheses around a value, or around a subquery without FROM: that has one row, whose value it is.
+    fn end_of_parentheses(&mut self, selects: bool, expected: &str) -> Result<(), Stop> {
+        if selects && self.at_word("from") {
+            let span = self.token.start..self.token.end;
+            self.report
+                .error("unsupported", span, "subqueries over tables are not supported")
+                .hint("a condition sees one event, or the rows of a match");
+            return Err(Stop);
+        }
+        self.expect(Kind::RightParen, expected)
+    }
+
     fn too_deep(&mut self, start: usize) -> Stop {
         let span = start..self.token.end.max(start);
         self.report
@@ -519,17 +531,18 @@ impl<'t, 'r> Parser<'t, 'r> {
         self.expect(Kind::LeftParen, "a list in parentheses, or LIST and a name, after IN")?;
         let (bottom, first) = (self.stack.len(), self.token.start);
         let mut height = left.height;
+        let selects = self.take_word("select");
         if self.token.kind != Kind::RightParen {
             loop {
                 let entry = self.expression(OR)?;
                 self.stack.push(entry.id);
                 height = height.max(entry.height);
-                if !self.take(Kind::Comma) {
+                if selects || !self.take(Kind::Comma) {
                     break;
                 }
             }
         }
-        self.expect(Kind::RightParen, "a comma or the closing parenthesis of the list")?;
+        self.end_of_parentheses(selects, "a comma or the closing parenthesis of the list")?;
         let count = self.stack.len() - bottom;
         if count > self.limits.list_entries {
             self.report
@@ -559,11 +572,12 @@ impl<'t, 'r> Parser<'t, 'r> {
             Kind::Quoted => self.field(),
             Kind::LeftParen => {
                 self.advance();
+                let selects = self.take_word("select");
                 let inner = self.expression(OR)?;
                 if self.token.kind == Kind::Comma {
                     return self.fail("rows of several values are not supported");
                 }
-                self.expect(Kind::RightParen, "a closing parenthesis")?;
+                self.end_of_parentheses(selects, "a closing parenthesis")?;
                 Ok(Parsed { start, ..inner })
             }
             Kind::Minus | Kind::Plus => {

@@ -11,6 +11,16 @@ use crate::rule::{literal, suggest};
 use std::borrow::Cow;
 
 impl<'t> Parser<'t, '_> {
+    /// `EXISTS (SELECT …)` of a subquery without FROM, which has one row; the current token is behind the parenthesis.
+    fn exists(&mut self, start: usize) -> Result<Parsed, Stop> {
+        if !self.take_word("select") {
+            return Err(self.unexpected("SELECT"));
+        }
+        let inner = self.expression(OR)?;
+        self.end_of_parentheses(true, "a closing parenthesis")?;
+        self.node(Syntax::Bool(true), start, inner.height)
+    }
+
     /// `name(…)`; the current token is the name.
     pub(super) fn call(&mut self, name: &'t str) -> Result<Parsed, Stop> {
         let (start, name_end) = (self.token.start, self.token.end);
@@ -19,8 +29,7 @@ impl<'t> Parser<'t, '_> {
         self.advance();
         let Some((builtin, fewest, most)) = found else {
             if name.eq_ignore_ascii_case("exists") {
-                self.report.error("unsupported", start..name_end, "subqueries are not supported");
-                return Err(Stop);
+                return self.exists(start);
             }
             let error = self.report.error("unknown-function", start..name_end, format!("unknown function `{}`", shown(name)));
             if let Some(near) = suggest::closest(&name.to_ascii_lowercase(), BUILTINS.iter().map(|entry| entry.0)) {
