@@ -1,8 +1,10 @@
 //! Row patterns: a thousand over a million keys, and one for each of ten thousand tenants, as events a second on one core.
 
+mod stream;
+
 use arrow::array::{ArrayRef, Int64Array, StringDictionaryBuilder, TimestampMillisecondArray};
 use arrow::datatypes::Int32Type;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group};
 use dynamic_cep::compile::{Context, compile_typed};
 use dynamic_cep::engine::Generation;
 use dynamic_cep::engine::router::{Choice, Router};
@@ -19,10 +21,11 @@ use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+use stream::Stream;
 
 const KEYS: u64 = 1_000_000;
 const TENANTS: u64 = 10_000;
-const PATTERNS: u64 = 1000;
+const MERCHANTS: u64 = 1000;
 const BATCH: usize = 32_768;
 /// Milliseconds from one event to the next.
 const PACE: i64 = 1;
@@ -43,6 +46,13 @@ struct Payment {
     cents: i64,
 }
 
+impl Payment {
+    /// The one of so many patterns that may begin with it: each has as many merchants as the others.
+    const fn pattern(&self, patterns: u64) -> u64 {
+        self.merchant.cast_unsigned() * patterns / MERCHANTS
+    }
+}
+
 fn payment(number: u64) -> Payment {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -52,7 +62,7 @@ fn payment(number: u64) -> Payment {
         // A card belongs to one tenant.
         tenant: z % KEYS % TENANTS,
         card: (z % KEYS).cast_signed(),
-        merchant: (z >> 24 & 0xffff).cast_signed() % PATTERNS.cast_signed(),
+        merchant: (z >> 24 & 0xffff).cast_signed() % MERCHANTS.cast_signed(),
         cents: (z >> 44).cast_signed() % 100_000,
     }
 }
@@ -131,7 +141,7 @@ impl Engine {
 }
 
 /// Two adjacent payments of a card within an hour, told by hand: the second begins no other match of its pattern.
-fn pairs(batches: usize, first: impl Fn(&Payment) -> bool, second: impl Fn(&Payment) -> bool) -> usize {
+fn pairs(batches: usize, patterns: u64, first: impl Fn(&Payment) -> bool, second: impl Fn(&Payment) -> bool) -> usize {
     let mut last: HashMap<i64, Payment> = HashMap::new();
     let mut found = 0;
     for number in 0..(batches * BATCH) as u64 {
@@ -140,39 +150,43 @@ fn pairs(batches: usize, first: impl Fn(&Payment) -> bool, second: impl Fn(&Paym
         let is_match = before.is_some_and(|before| first(&before) && payment.at - before.at < HOUR && second(&payment));
         found += usize::from(is_match);
         // A row ends a match of one pattern, and may begin one of another.
-        if before.is_none_or(|before| !is_match || before.merchant != payment.merchant) {
+        if before.is_none_or(|before| !is_match || before.pattern(patterns) != payment.pattern(patterns)) {
             last.insert(payment.card, payment);
         }
     }
     found
 }
 
-/// A payment, and later one that counts, whatever lies between: the first of each merchant waits for it, and others meanwhile do not begin.
-fn followed(batches: usize, first: impl Fn(&Payment) -> bool, second: impl Fn(&Payment) -> bool) -> usize {
-    // For each card and merchant the times at which a match may begin, oldest first.
-    let mut begun: HashMap<i64, HashMap<i64, Vec<i64>>> = HashMap::new();
+/// A payment, and later one that counts, whatever lies between: the first of each pattern waits for it, and others meanwhile do not begin.
+fn followed(batches: usize, patterns: u64, first: impl Fn(&Payment) -> bool, second: impl Fn(&Payment) -> bool) -> usize {
+    // For each card and pattern the times at which a match may begin, oldest first.
+    let mut begun: HashMap<i64, HashMap<u64, Vec<i64>>> = HashMap::new();
     let mut found = 0;
     for number in 0..(batches * BATCH) as u64 {
         let payment = payment(number);
         let of_card = begun.entry(payment.card).or_default();
         of_card.values_mut().for_each(|times| times.retain(|time| payment.at - time < HOUR));
         of_card.retain(|_, times| !times.is_empty());
-        let ended: Vec<i64> = if second(&payment) { of_card.keys().copied().collect() } else { Vec::new() };
-        for merchant in &ended {
-            of_card.remove(merchant);
+        let ended: Vec<u64> = if second(&payment) { of_card.keys().copied().collect() } else { Vec::new() };
+        for pattern in &ended {
+            of_card.remove(pattern);
             found += 1;
         }
-        if first(&payment) && !ended.contains(&payment.merchant) {
-            of_card.entry(payment.merchant).or_default().push(payment.at);
+        if first(&payment) && !ended.contains(&payment.pattern(patterns)) {
+            of_card.entry(payment.pattern(patterns)).or_default().push(payment.at);
         }
     }
     found
 }
 
-fn pattern(merchant: u64, first: &str, pattern: &str) -> (Option<String>, String) {
+/// Pattern `number` of so many, which begins with payments to its merchants that `first` holds of too.
+fn pattern(number: u64, patterns: u64, first: &str, pattern: &str) -> (Option<String>, String) {
+    let merchants = |number: u64| (number * MERCHANTS).div_ceil(patterns);
+    let (low, high) = (merchants(number), merchants(number + 1) - 1);
+    let of = if low == high { format!("merchant = {low}") } else { format!("merchant BETWEEN {low} AND {high}") };
     let text = format!(
         "PARTITION BY card ORDER BY at MEASURES LAST(b.cents) AS drained PATTERN ({pattern}) WITHIN INTERVAL '1' HOUR \
-         DEFINE a AS merchant = {merchant}{first}, b AS cents > 90000"
+         DEFINE a AS {of}{first}, b AS cents > 90000"
     );
     (None, text)
 }
@@ -192,29 +206,36 @@ fn asked(name: &str) -> bool {
     names.peek().is_none() || names.any(|part| name.contains(&part))
 }
 
+const fn large(payment: &Payment) -> bool {
+    payment.cents > 90_000
+}
+
+const fn small(payment: &Payment) -> bool {
+    payment.cents < 5000
+}
+
 fn shared(criterion: &mut Criterion) {
     let schema = schema();
     let mut group = criterion.benchmark_group("patterns");
     group.sample_size(20).throughput(Throughput::Elements(BATCH as u64));
-    let large = |payment: &Payment| payment.cents > 90_000;
-    let small = |payment: &Payment| payment.cents < 5000;
     // More than an hour, so that matches run out of time as others begin.
     let warm = 2 * HOUR as usize / PACE as usize / BATCH;
     type Rules = Box<dyn Iterator<Item = (Option<String>, String)>>;
-    let of_merchants =
-        |first: &'static str, text: &'static str| -> Rules { Box::new((0..PATTERNS).map(move |merchant| pattern(merchant, first, text))) };
+    let of_merchants = |first: &'static str, text: &'static str| -> Rules {
+        Box::new((0..MERCHANTS).map(move |number| pattern(number, MERCHANTS, first, text)))
+    };
     type Answer<'a> = Box<dyn Fn() -> usize + 'a>;
     let cases: [(&str, Rules, Answer); 4] = [
         (
             "1000 two-step patterns over 1M keys, 5 % begin",
             of_merchants(" AND cents < 5000", "a b"),
-            Box::new(|| pairs(warm, small, large)),
+            Box::new(|| pairs(warm, MERCHANTS, small, large)),
         ),
-        ("1000 two-step patterns over 1M keys, all begin", of_merchants("", "a b"), Box::new(|| pairs(warm, |_| true, large))),
+        ("1000 two-step patterns over 1M keys, all begin", of_merchants("", "a b"), Box::new(|| pairs(warm, MERCHANTS, |_| true, large))),
         (
             "1000 patterns of one payment after another, 5 % begin",
             of_merchants(" AND cents < 5000", "a x*? b"),
-            Box::new(|| followed(warm, small, large)),
+            Box::new(|| followed(warm, MERCHANTS, small, large)),
         ),
         (
             "10000 tenants with a pattern each",
@@ -265,5 +286,29 @@ fn shared(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One case, as other engines are asked it: `one` payment in twenty begins a match, or `all` do, or others come between (`followed`).
+fn streamed(stream: &Stream) {
+    let (patterns, batches) = (stream.patterns, stream.rows / BATCH);
+    let (first, text, expected) = match stream.case.as_str() {
+        "one" => (" AND cents < 5000", "a b", pairs(batches, patterns, small, large)),
+        "all" => ("", "a b", pairs(batches, patterns, |_| true, large)),
+        "followed" => (" AND cents < 5000", "a x*? b", followed(batches, patterns, small, large)),
+        case => panic!("{case} is not one, all or followed"),
+    };
+    let mut engine = Engine::new((0..patterns).map(|number| pattern(number, patterns, first, text)));
+    let schema = schema();
+    let found = stream.run(BATCH, |number| batch(&schema, number), |batch| engine.take(batch));
+    assert_eq!(found, expected);
+}
+
 criterion_group!(benches, shared);
-criterion_main!(benches);
+
+fn main() {
+    match Stream::asked(BATCH) {
+        Some(stream) => streamed(&stream),
+        None => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

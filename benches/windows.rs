@@ -1,7 +1,10 @@
 //! Velocity windows: 20 over a million keys, as events a second on one core, and what the state takes.
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, TimestampMillisecondArray};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+mod stream;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, TimestampMillisecondArray};
+use arrow::datatypes::Int64Type;
+use criterion::{Criterion, Throughput, criterion_group};
 use dynamic_cep::connector::snapshots::SnapshotFolder;
 use dynamic_cep::connector::spill::SpillFile;
 use dynamic_cep::event::{EventBatch, Schema};
@@ -13,11 +16,15 @@ use dynamic_cep::temporal::spill::{Spill, Spilled};
 use dynamic_cep::temporal::windows::group::SavedGroup;
 use dynamic_cep::temporal::windows::{Settings, Windows, capture};
 use dynamic_cep::window::Window;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stream::Stream;
 
 const KEYS: u64 = 1_000_000;
 const BATCH: usize = 32_768;
+/// Milliseconds of thirty days.
+const MONTH: u64 = 30 * 86_400_000;
 
 fn schema() -> Schema {
     Schema::parse("schema.yaml", b"fields: {at: timestamp(ms), card: int64, amount: float64, cents: int64}\ntime: at\n").expect("a schema")
@@ -43,6 +50,16 @@ fn twenty() -> Vec<Window> {
     windows(["1 hour", "1 day", "7 days", "30 days"].into_iter().flat_map(|length| calls.map(|call| over(call, length))))
 }
 
+fn count_and_sum() -> Vec<Window> {
+    windows([over("COUNT(*)", "7 days"), over("SUM(cents)", "7 days")].into_iter())
+}
+
+fn random(number: u64) -> u64 {
+    let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z ^ (z >> 31)
+}
+
 /// Batch `number` of payments of random cards, so many a second that each card has ten in a month.
 fn batch(schema: &Schema, number: usize) -> EventBatch {
     batch_of(schema, number, KEYS, |random| random % KEYS)
@@ -51,14 +68,9 @@ fn batch(schema: &Schema, number: usize) -> EventBatch {
 /// The same of so many cards, which `card` draws.
 fn batch_of(schema: &Schema, number: usize, cards: u64, card: impl Fn(u64) -> u64) -> EventBatch {
     let first = number as u64 * BATCH as u64;
-    let random = |at: u64| {
-        let mut z = (first + at).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z ^ (z >> 31)
-    };
+    let random = |at: u64| random(first + at);
     let rows = || 0..BATCH as u64;
-    let month = 30 * 86_400_000;
-    let time: TimestampMillisecondArray = rows().map(|at| Some(((first + at) * month / (cards * 10)).cast_signed())).collect();
+    let time: TimestampMillisecondArray = rows().map(|at| Some(((first + at) * MONTH / (cards * 10)).cast_signed())).collect();
     let card: Int64Array = rows().map(|at| Some(card(random(at)).cast_signed())).collect();
     let cents: Int64Array = rows().map(|at| Some((random(at) >> 40) as i64 % 100_000)).collect();
     let amount: Float64Array = cents.iter().map(|cents| cents.map(|cents| cents as f64 / 100.0)).collect();
@@ -78,8 +90,7 @@ fn shared(criterion: &mut Criterion) {
     let schema = schema();
     let mut group = criterion.benchmark_group("windows");
     group.sample_size(20).throughput(Throughput::Elements(BATCH as u64));
-    let one = windows([over("COUNT(*)", "7 days"), over("SUM(cents)", "7 days")].into_iter());
-    for (name, windows) in [("20 over 1M keys", twenty()), ("count and sum over 1M keys", one)] {
+    for (name, windows) in [("20 over 1M keys", twenty()), ("count and sum over 1M keys", count_and_sum())] {
         // A month, so that rows leave as others come.
         let (mut state, mut next) = filled(&windows, KEYS as usize * 10 / BATCH);
         let (keys, rows) = (state.keys(), state.rows());
@@ -107,8 +118,7 @@ fn shared(criterion: &mut Criterion) {
 /// A snapshot of a million keys: taken at once, and beside a stream of batches; its answers compared with those of the state that went on.
 fn snapshots(_: &mut Criterion) {
     let schema = schema();
-    let one = windows([over("COUNT(*)", "7 days"), over("SUM(cents)", "7 days")].into_iter());
-    for (name, windows) in [("20 over 1M keys", twenty()), ("count and sum over 1M keys", one)] {
+    for (name, windows) in [("20 over 1M keys", twenty()), ("count and sum over 1M keys", count_and_sum())] {
         let definitions: Vec<String> = (0..windows.len()).map(|number| number.to_string()).collect();
         let (mut state, mut next) = filled(&windows, KEYS as usize * 10 / BATCH);
         let folder = tempfile::tempdir().expect("a folder");
@@ -273,5 +283,41 @@ fn memory(what: &str) -> i64 {
     line.and_then(|line| line.split_whitespace().nth(1)?.parse::<i64>().ok()).unwrap_or(0) / 1024
 }
 
+/// A count and a sum, as other engines are asked them: `windows`.
+fn streamed(stream: &Stream) {
+    assert_eq!(stream.case, "windows");
+    let mut expected = 0;
+    let mut held: Vec<(VecDeque<(i64, i64)>, i64)> = vec![Default::default(); KEYS as usize];
+    for number in 0..stream.rows as u64 {
+        let (time, cents) = ((number * MONTH / (KEYS * 10)) as i64, (random(number) >> 40) as i64 % 100_000);
+        let (payments, sum) = &mut held[(random(number) % KEYS) as usize];
+        payments.push_back((time, cents));
+        *sum += cents;
+        while payments[0].0 < time - 7 * 86_400_000 {
+            *sum -= payments.pop_front().map_or(0, |(_, cents)| cents);
+        }
+        expected += payments.len() as i64 + *sum;
+    }
+    let schema = schema();
+    let mut windows = Windows::new(&schema, &count_and_sum(), 0);
+    let mut sum = 0;
+    let take = |batch: &EventBatch| {
+        let columns = windows.take(batch).expect("all in memory");
+        sum += columns.iter().map(|column| column.as_primitive::<Int64Type>().iter().flatten().sum::<i64>()).sum::<i64>();
+        batch.rows()
+    };
+    stream.run(BATCH, |number| batch(&schema, number), take);
+    assert_eq!(sum, expected);
+}
+
 criterion_group!(benches, shared, snapshots, spilled);
-criterion_main!(benches);
+
+fn main() {
+    match Stream::asked(BATCH) {
+        Some(stream) => streamed(&stream),
+        None => {
+            benches();
+            Criterion::default().configure_from_args().final_summary();
+        }
+    }
+}

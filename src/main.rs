@@ -94,10 +94,10 @@ enum Command {
         /// Where events go that come later still: windows tell them what they hold then, and patterns do not see them
         #[arg(long)]
         late: Option<String>,
-        /// What patterns may hold of one key, such as 16MiB: beyond it the rule is given up for that key, and counted
+        /// What windows and patterns may hold of one key, such as 16MiB: beyond it windows of that key are NULL, the pattern is given up for it, and both are counted
         #[arg(long, default_value = "16MiB", value_parser = dynamic_cep::command::size::parse)]
         state_per_key: usize,
-        /// What patterns may hold of one tenant's keys
+        /// What windows and patterns may hold of one tenant's keys
         #[arg(long, default_value = "4GiB", value_parser = dynamic_cep::command::size::parse)]
         state_per_tenant: usize,
         /// Steps that a pattern's search for one match may take

@@ -1,7 +1,7 @@
 //! Snapshots as bytes: a manifest that says what state there is and how far the inputs were read, and chunks of state that it names by their hash.
 //!
 //! ```text
-//! snapshot-7.json   dynamic-cep snapshot 1 <BLAKE3 of the rest>
+//! snapshot-7.json   dynamic-cep snapshot 2 <BLAKE3 of the rest>
 //!                   {"number": 7, "generation": …, "sources": […], "parts": [{"name": "windows/0", "head": …, "chunks": […]}, …]}
 //! <BLAKE3>.chunk    one frame of zstd
 //! ```
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 
 /// The version of the format. A program reads those up to its own.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &str = "dynamic-cep snapshot ";
 
@@ -209,7 +209,7 @@ mod tests {
             assert!(Manifest::decode(&bytes).is_err(), "byte {at}");
         }
         let text = String::from_utf8(bytes).expect("text");
-        assert_eq!(Manifest::decode(text.replacen("snapshot 1 ", "snapshot 2 ", 1).as_bytes()), Err(Unusable::Newer(2)));
+        assert_eq!(Manifest::decode(text.replacen("snapshot 2 ", "snapshot 3 ", 1).as_bytes()), Err(Unusable::Newer(3)));
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub struct Options {
     pub allowed_lateness: i64,
     /// Where events go that came later.
     pub late: Option<String>,
-    /// What the state of patterns may take.
+    /// What the state of patterns may take, and that of windows.
     pub pattern_limits: Limits,
 }
 

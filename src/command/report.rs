@@ -1,7 +1,9 @@
 //! The summary of a run, for people.
 
 use super::matching::{Backend, Labels, Summary};
+use super::windows;
 use crate::id::RuleId;
+use crate::tables::Artifact;
 use crate::tables::artifact::{ACTIONS, STATUSES};
 use crate::temporal::patterns::Counters;
 use crate::temporal::spill::Spilled;
@@ -39,10 +41,11 @@ pub fn summary(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     if let Some(counters) = &summary.patterns {
         patterns(summary.findings, counters, out)?;
     }
-    if let Some(windows) = summary.windows {
-        let late = if windows.late > 0 { format!(", {} rows later than allowed", windows.late) } else { String::new() };
-        let untimed = if windows.untimed > 0 { format!(", {} without a time", windows.untimed) } else { String::new() };
-        writeln!(out, "windows: {} keys with {} rows held at the end{late}{untimed}", windows.keys, windows.rows)?;
+    if let Some(counters) = &summary.windows {
+        let late = if counters.late > 0 { format!(", {} rows later than allowed", counters.late) } else { String::new() };
+        let untimed = if counters.untimed > 0 { format!(", {} without a time", counters.untimed) } else { String::new() };
+        writeln!(out, "windows: {} keys with {} rows held at the end{late}{untimed}", counters.keys, counters.rows)?;
+        unknown(counters, &summary.artifact, out)?;
     }
     let Spilled { out: away, back, bytes } = summary.spilled;
     if away > 0 {
@@ -79,6 +82,25 @@ fn patterns(findings: u64, counters: &Counters, out: &mut dyn Write) -> io::Resu
         if count > 0 {
             writeln!(out, "  {count} {what}")?;
         }
+    }
+    Ok(())
+}
+
+/// Which windows were not known because limits were reached.
+fn unknown(counters: &windows::Counters, artifact: &Artifact, out: &mut dyn Write) -> io::Result<()> {
+    for (count, what) in [
+        (counters.troubles.over_key, "times a key held too much, and dropped its older rows (--state-per-key)"),
+        (
+            counters.troubles.over_tenant,
+            "times a key dropped its rows or was turned away, as its tenant held too much (--state-per-tenant)",
+        ),
+    ] {
+        if count > 0 {
+            writeln!(out, "  {count} {what}")?;
+        }
+    }
+    for (name, count) in windows::names(artifact).zip(&counters.unknown).filter(|(_, count)| **count > 0) {
+        writeln!(out, "  {count} values of {name} were NULL: rows were missing that its frame may have had")?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::Failure;
 use super::findings;
 use super::matching::{self, Progress};
 use super::order::Order;
-use super::windows::{Stage, definitions, windows};
+use super::windows::{Stage, definitions, limits, windows};
 use crate::connector::snapshots::SnapshotFolder;
 use crate::connector::source::{EventReader, EventSource};
 use crate::connector::spill::SpillFile;
@@ -104,7 +104,7 @@ pub(super) fn start(
     }
     let lateness = options.allowed_lateness;
     let order = || Order::new(artifact.event_schema(), lateness);
-    let settings = Settings { spill: state.memory.spill(), ..Settings::new(lateness) };
+    let settings = Settings { spill: state.memory.spill(), limits: limits(options), ..Settings::new(lateness) };
     let fresh = || windows(artifact, &settings).map(|windows| (windows, order()));
     let mut begins = true;
     let fresh_patterns = || findings::patterns(artifact, options, None);

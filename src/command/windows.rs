@@ -10,6 +10,7 @@ use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
 use crate::rule::window::text;
 use crate::tables::Artifact;
+use crate::temporal::windows::limits::{Limits, Troubles};
 use crate::temporal::windows::{Settings, Windows};
 use crate::window::Window;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What windows had to do with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Rows that came later than allowed: put in their place, and told what was held then.
     pub late: u64,
@@ -28,6 +29,10 @@ pub struct Counters {
     /// Keys and rows that are held at the end, once for each partitioning.
     pub keys: u64,
     pub rows: u64,
+    /// How often limits were reached.
+    pub troubles: Troubles,
+    /// For each window, how often it was NULL for that.
+    pub unknown: Vec<u64>,
 }
 
 /// The windows of a run.
@@ -63,6 +68,19 @@ pub(super) fn definitions(artifact: &Artifact) -> Vec<String> {
 pub(super) fn windows(artifact: &Artifact, settings: &Settings) -> Option<Windows> {
     let windows: Vec<Window> = artifact.windows().iter().map(|column| column.window.clone()).collect();
     (!windows.is_empty()).then(|| Windows::with_settings(artifact.event_schema(), &windows, settings))
+}
+
+/// What a run lets windows hold.
+pub(super) const fn limits(options: &Options) -> Limits {
+    Limits { key_bytes: options.pattern_limits.key_bytes, tenant_bytes: options.pattern_limits.tenant_bytes }
+}
+
+/// The name of each window, or else its text.
+pub(super) fn names(artifact: &Artifact) -> impl Iterator<Item = String> {
+    artifact.windows().iter().map(|column| match &column.name {
+        Some(name) => name.to_string(),
+        None => text(&column.window, artifact.schema()),
+    })
 }
 
 /// The columns of the windows that have names, in the order of the documents.
@@ -152,7 +170,8 @@ impl Stage {
         if let Some(writer) = self.writer.take() {
             writer.finish()?;
         }
-        Ok(Counters { keys: self.windows.keys() as u64, rows: self.windows.rows() as u64, ..self.counters })
+        let (keys, rows) = (self.windows.keys() as u64, self.windows.rows() as u64);
+        Ok(Counters { keys, rows, troubles: self.windows.troubles(), unknown: self.windows.unknown(), ..self.counters })
     }
 }
 

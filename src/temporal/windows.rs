@@ -9,6 +9,7 @@
 //!
 //! * [`group`]: windows over one partitioning share their rows. A row is held as its time and the numbers that the windows need, not as an event.
 //! * [`running`]: few rows are looked through for each new one, which takes no memory; of many the frames are kept from row to row.
+//! * [`limits`]: a key or a tenant that would hold too much drops rows, and what these would have told is unknown.
 //! * [`capture`]: a copy of the state, taken while rows go on coming.
 //! * [`exact`]: sums from which values may be taken back, without a trace.
 
@@ -16,6 +17,7 @@ pub mod capture;
 pub mod exact;
 pub mod group;
 pub mod keys;
+pub mod limits;
 pub mod pool;
 pub mod running;
 pub mod words;
@@ -30,6 +32,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::Date32Type;
 use capture::Chunk;
 use group::{Group, MANY, Retention, SavedGroup};
+use limits::{Limits, Troubles};
 use std::sync::Arc;
 
 /// Room for `more` items. What grows to the size of the state grows by an eighth, and not to the double.
@@ -48,13 +51,15 @@ pub struct Settings {
     pub many: usize,
     /// Where the rows of quiet keys go; `None`: all stay in memory.
     pub spill: Option<Arc<Spill>>,
+    /// What keys and tenants may hold.
+    pub limits: Limits,
 }
 
 impl Settings {
     /// All in memory.
     #[must_use]
-    pub const fn new(lateness: i64) -> Self {
-        Self { lateness, many: MANY, spill: None }
+    pub fn new(lateness: i64) -> Self {
+        Self { lateness, many: MANY, spill: None, limits: Limits::default() }
     }
 }
 
@@ -90,7 +95,7 @@ impl Windows {
 
     /// Windows that began when rules had changed so often, each.
     fn begun(schema: &Schema, windows: &[Window], since: &[u32], settings: &Settings) -> Self {
-        let Settings { lateness, many, spill } = settings;
+        let Settings { lateness, many, spill, limits } = settings;
         let tick = tick(schema);
         let mut groups: Vec<Group> = Vec::new();
         let mut outputs: Vec<(usize, usize)> = Vec::with_capacity(windows.len());
@@ -107,6 +112,7 @@ impl Windows {
             });
             outputs.push((group, groups[group].add(window, retention)));
         }
+        groups.iter_mut().for_each(|group| group.set_limits(*limits));
         if let Some(spill) = spill {
             groups.iter_mut().for_each(|group| group.spill_to(spill));
         }
@@ -180,6 +186,20 @@ impl Windows {
             }
         }
         Ok(None)
+    }
+
+    /// How often limits were reached.
+    #[must_use]
+    pub fn troubles(&self) -> Troubles {
+        let mut all = Troubles::default();
+        self.groups.iter().for_each(|group| all.add(group.troubles()));
+        all
+    }
+
+    /// For each window, how often it was NULL because rows were dropped to stay within a limit.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<u64> {
+        self.outputs.iter().map(|(group, output)| self.groups[*group].unknown(*output)).collect()
     }
 
     /// Takes earlier rows, in order, for the windows that began with nothing.

@@ -1,5 +1,6 @@
 //! Velocity windows: against an evaluation that looks through all rows seen so far, on their edges, and over files.
 
+mod bounded;
 mod cut;
 mod files;
 mod language;

@@ -20,6 +20,7 @@ pub const STEP_WORDS: usize = 1 << 20;
 pub struct Held {
     pub key: Box<[u64]>,
     pub rows: Box<[u64]>,
+    pub mark: Option<i64>,
 }
 
 /// A copy that is being made.
@@ -88,6 +89,8 @@ pub struct Chunk {
     pub rows: Vec<u64>,
     /// What the texts among the words are numbers of.
     pub texts: Vec<Arc<str>>,
+    /// Slots of keys that dropped rows to stay within a limit, ascending, and the time of the newest of these.
+    pub marks: Vec<(u32, i64)>,
 }
 
 impl Chunk {
@@ -97,7 +100,8 @@ impl Chunk {
         self.keys.len() + self.rows.len()
     }
 
-    /// As bytes: slots, counts, keys and rows word by word (all first words, all second ones …: such neighbours are alike, and pack well), texts.
+    /// As bytes: slots, counts, keys and rows word by word (all first words, all second ones …: such neighbours are alike, and pack well), texts,
+    /// marks if there are any.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let rows = self.rows.len().checked_div(self.widths.1).unwrap_or(0);
@@ -113,6 +117,11 @@ impl Chunk {
         }
         self.texts.iter().for_each(|text| bytes.extend((text.len() as u32).to_le_bytes()));
         self.texts.iter().for_each(|text| bytes.extend(text.as_bytes()));
+        if !self.marks.is_empty() {
+            bytes.extend((self.marks.len() as u32).to_le_bytes());
+            self.marks.iter().for_each(|(slot, _)| bytes.extend(slot.to_le_bytes()));
+            self.marks.iter().for_each(|(_, time)| bytes.extend(time.to_le_bytes()));
+        }
         bytes
     }
 
@@ -138,10 +147,18 @@ impl Chunk {
             std::str::from_utf8(bytes).map(Arc::from).map_err(|_| "a text is not UTF-8".to_owned())
         };
         let texts = lengths.into_iter().map(text).collect::<Result<_, String>>()?;
+        let mut marks = Vec::new();
         if !rest.0.is_empty() {
-            return Err("there is more than there should be".to_owned());
+            let marked = rest.number()? as usize;
+            let marked = rest.numbers(marked)?;
+            let ascend = marked.windows(2).all(|pair| pair[0] < pair[1]) && marked.iter().all(|slot| slots.binary_search(slot).is_ok());
+            let times = rest.columns(marked.len(), 1)?;
+            marks = marked.into_iter().zip(times).map(|(slot, time)| (slot, time.cast_signed())).collect();
+            if !ascend || marks.is_empty() || !rest.0.is_empty() {
+                return Err("there is more than there should be".to_owned());
+            }
         }
-        Ok(Self { widths, slots, counts, keys, rows, texts })
+        Ok(Self { widths, slots, counts, keys, rows, texts, marks })
     }
 }
 
@@ -187,12 +204,14 @@ mod tests {
             keys: (0..6).collect(),
             rows: (100..112).map(|word| word * 0x0101_0101_0101).collect(),
             texts: ["a".into(), "".into(), "ü".into()].into(),
+            marks: vec![(7, -3)],
         }
     }
 
     #[test]
     fn chunks_are_read_as_they_were_written() {
-        for chunk in [chunk(), Chunk { widths: (2, 3), ..Chunk::default() }] {
+        let unmarked = Chunk { marks: Vec::new(), ..chunk() };
+        for chunk in [chunk(), unmarked, Chunk { widths: (2, 3), ..Chunk::default() }] {
             assert_eq!(Chunk::decode(&chunk.encode(), chunk.widths), Ok(chunk));
         }
     }
@@ -200,7 +219,8 @@ mod tests {
     #[test]
     fn other_bytes_are_refused_or_are_another_chunk() {
         let bytes = chunk().encode();
-        for length in 0..bytes.len() {
+        let unmarked = Chunk { marks: Vec::new(), ..chunk() }.encode().len();
+        for length in (0..bytes.len()).filter(|length| *length != unmarked) {
             assert!(Chunk::decode(&bytes[..length], (2, 3)).is_err(), "{length} bytes");
         }
         for at in 0..bytes.len() {

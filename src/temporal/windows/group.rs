@@ -1,5 +1,6 @@
 //! The windows that share their rows: one partitioning, one way to forget.
 
+mod bounded;
 mod quiet;
 mod saved;
 
@@ -7,6 +8,7 @@ pub use saved::{SavedGroup, SavedWindow};
 
 use super::capture::{Capture, SLOTS};
 use super::keys::{Keys, Texts};
+use super::limits::{Bounds, Limits, Troubles};
 use super::pool::{Block, Pool};
 use super::running::{Kind, Place, Rows, Running, Summary, summary, value};
 use super::words::{self, Reader, Words, Writer};
@@ -91,6 +93,15 @@ impl TickFrame {
         }
     }
 
+    /// Whether row `at`, of this time, may look at rows before the first that is held, the newest of which has the time `mark`.
+    const fn reaches(self, mark: i64, time: i64, at: usize) -> bool {
+        match self {
+            Self::Range { from: Some(from), .. } => time.saturating_sub(from) <= mark,
+            Self::Rows { from: Some(from), .. } => at < from as usize,
+            Self::Range { from: None, .. } | Self::Rows { from: None, .. } => true,
+        }
+    }
+
     /// The rows that row `at` looks at.
     fn range(self, rows: &Rows, at: usize) -> Range<usize> {
         let time = rows.time(at);
@@ -138,6 +149,8 @@ struct Output {
     function: Function,
     aggregate: usize,
     ty: Type,
+    /// How often it was NULL because rows were dropped to stay within a limit.
+    unknown: u64,
 }
 
 /// Frames of a key with many rows, kept running.
@@ -163,6 +176,7 @@ pub struct Group {
     many: usize,
     /// How often rules had changed when its windows began; those that began later have rows of their own.
     since: u32,
+    limits: Limits,
     state: State,
     /// For each chunk of slots, whether a key has changed since the last copy.
     changed: Vec<bool>,
@@ -180,8 +194,11 @@ struct State {
     texts: Texts,
     hot: HashMap<u32, Hot, FixedState>,
     hot_bytes: usize,
-    /// The latest time of all rows.
+    bounds: Bounds,
+    /// The time that rows have come to: the median of the last [`CHUNK`] ones. The highest would be that of any row with a wrong time, and have all others forgotten.
     clock: i64,
+    /// The times of the rows since.
+    recent: Vec<i64>,
     swept: i64,
     /// Rows since then.
     rows_since: usize,
@@ -213,7 +230,9 @@ impl Group {
             texts: Texts::default(),
             hot: HashMap::default(),
             hot_bytes: 0,
+            bounds: Bounds::new(schema.tenant.map(|tenant| schema.field(tenant).ty)),
             clock: i64::MIN,
+            recent: Vec::new(),
             swept: i64::MIN,
             rows_since: 0,
             rows_seen: 0,
@@ -230,6 +249,7 @@ impl Group {
             width: 1,
             many,
             since,
+            limits: Limits::default(),
             state,
             changed: Vec::new(),
             capture: None,
@@ -267,7 +287,7 @@ impl Group {
             self.measures[measure].place.value = Some(0);
         }
         let aggregate = number(&mut self.aggregates, Aggregate { frame, measure, kind: Kind::of(window.function) });
-        self.outputs.push(Output { function: window.function, aggregate, ty: window.ty() });
+        self.outputs.push(Output { function: window.function, aggregate, ty: window.ty(), unknown: 0 });
         self.lay_out();
         self.outputs.len() - 1
     }
@@ -322,6 +342,7 @@ impl Group {
             }
             self.state.rows_seen += 1;
             answers.fill(None);
+            let mut grown = None;
             if let Some(time) = times[at] {
                 row.fill(0);
                 row[0] = time.cast_unsigned();
@@ -345,9 +366,11 @@ impl Group {
                     }
                 }
                 let slot = scratch.slots[at - scratch.first];
-                self.step(slot, &row, time, &mut scratch, &mut answers);
+                grown = self.step(slot, &row, time, &mut scratch, &mut answers).then_some(slot);
             }
             writers.iter_mut().zip(&answers).for_each(|(writer, answer)| writer.push(*answer, &mut self.state.texts));
+            // Only now: the answers refer to texts of rows.
+            grown.into_iter().for_each(|slot| self.drop_what_is_too_much(slot));
         }
         let columns = writers.into_iter().map(|writer| writer.finish(&mut self.state.texts)).collect();
         let readers = readers.into_iter().filter_map(|(reader, ..)| reader);
@@ -414,9 +437,15 @@ impl Group {
         }
     }
 
-    /// One row: into its place in time, and what each window says of it.
-    fn step(&mut self, slot: u32, row: &[u64], time: i64, scratch: &mut Scratch, answers: &mut [Option<Words>]) {
+    /// One row: into its place in time, and what each window says of it. Whether its key has more room than before.
+    fn step(&mut self, slot: u32, row: &[u64], time: i64, scratch: &mut Scratch, answers: &mut [Option<Words>]) -> bool {
         self.touch(slot);
+        self.state.tick(time);
+        let room = self.state.blocks[slot as usize].room();
+        if self.is_unknown(slot, time) {
+            self.outputs.iter_mut().for_each(|output| output.unknown += 1);
+            return false;
+        }
         refer(row_texts(&self.measures, row, self.width), &mut self.state.texts);
         self.make_room(slot);
         let state = &mut self.state;
@@ -435,7 +464,7 @@ impl Group {
                 for (frame, range) in self.frames.iter().zip(0..) {
                     hot.move_to(range, frame.range(&rows, at), &rows, &self.aggregates, &self.measures);
                 }
-                self.outputs.iter().zip(answers).for_each(|(output, answer)| {
+                self.outputs.iter().zip(answers.iter_mut()).for_each(|(output, answer)| {
                     let Aggregate { frame, measure, kind } = self.aggregates[output.aggregate];
                     let range = hot.ranges[frame].start as usize..hot.ranges[frame].end as usize;
                     let place = &self.measures[measure].place;
@@ -453,7 +482,7 @@ impl Group {
                 };
                 summaries.clear();
                 summaries.extend(self.aggregates.iter().map(of));
-                self.outputs.iter().zip(answers).for_each(|(output, answer)| {
+                self.outputs.iter().zip(answers.iter_mut()).for_each(|(output, answer)| {
                     let Aggregate { frame, measure, .. } = self.aggregates[output.aggregate];
                     let place = &self.measures[measure].place;
                     *answer = value(output.function, &summaries[output.aggregate], &rows, place, ranges[frame].clone());
@@ -467,8 +496,12 @@ impl Group {
                 }
             }
         }
-        state.clock = state.clock.max(time);
-        state.rows_since += 1;
+        self.tell_unknown(slot, time, at, answers);
+        let has = self.state.blocks[slot as usize].room();
+        if has != room {
+            self.change_room(slot, room, has);
+        }
+        has > room
     }
 
     /// Forgets rows of a key that no later row will look at, once its block is full.
@@ -482,7 +515,7 @@ impl Group {
         let rows = Rows { words: state.pool.rows(*block), width: self.width, texts: &state.texts };
         let old = match self.retention {
             Retention::Age(age) => {
-                let oldest = rows.time(held - 1).saturating_sub(age);
+                let oldest = rows.time(held - 1).min(state.clock).saturating_sub(age);
                 rows.first_not(|time| time < oldest)
             }
             Retention::Count(count) => held.saturating_sub(count),
@@ -491,24 +524,34 @@ impl Group {
         if old * 4 < held {
             return;
         }
-        let released: Vec<u32> = row_texts(&self.measures, &rows.words[..old * self.width], self.width).collect();
-        released.into_iter().for_each(|text| state.texts.release(text));
-        state.pool.drop_first(block, old);
-        if block.rows() < self.many {
+        self.drop_first(slot, old);
+        let state = &mut self.state;
+        if held - old < self.many {
             state.cool(slot);
         } else if let Some(hot) = state.hot.get_mut(&slot) {
             hot.shift(old);
         }
     }
 
+    /// Drops the oldest rows of a key, of more.
+    fn drop_first(&mut self, slot: u32, rows: usize) {
+        let state = &mut self.state;
+        let block = &mut state.blocks[slot as usize];
+        let texts: Vec<u32> = row_texts(&self.measures, &state.pool.rows(*block)[..rows * self.width], self.width).collect();
+        texts.into_iter().for_each(|text| state.texts.release(text));
+        state.pool.drop_first(block, rows);
+    }
+
     /// Forgets keys that have not returned for twice as long as rows are kept. Of all keys it takes a look once for half as many rows.
     fn sweep(&mut self) -> Result<(), String> {
-        let state = &mut self.state;
-        let Retention::Age(age) = self.retention else { return Ok(()) };
-        if !state.rows_seen.is_multiple_of(CHUNK as u64) {
+        if !self.state.rows_seen.is_multiple_of(CHUNK as u64) {
             return Ok(());
         }
-        if state.rows_since < (state.keys.living() / 2).max(1024) || state.clock.saturating_sub(state.swept) < age / 2 {
+        self.let_go_of_those_turned_away();
+        let state = &mut self.state;
+        let Retention::Age(age) = self.retention else { return Ok(()) };
+        let many = (state.keys.living() - state.bounds.refused.len()) / 2;
+        if state.rows_since < many.max(1024) || state.clock.abs_diff(state.swept) < age.unsigned_abs() / 2 {
             return Ok(());
         }
         (state.swept, state.rows_since) = (state.clock, 0);
@@ -530,6 +573,10 @@ impl Group {
             self.fetch(&gone)?;
         }
         gone.iter().for_each(|slot| self.touch(*slot));
+        for slot in &gone {
+            self.change_room(*slot, self.state.blocks[*slot as usize].room(), 0);
+            self.state.bounds.set_mark(*slot, None);
+        }
         self.forget_away(&gone);
         let state = &mut self.state;
         for slot in &gone {
@@ -547,8 +594,25 @@ impl Group {
 
     /// Keys that are held.
     #[must_use]
-    pub const fn keys(&self) -> usize {
-        self.state.keys.living()
+    pub fn keys(&self) -> usize {
+        self.state.keys.living() - self.state.bounds.refused.len()
+    }
+
+    /// Has keys and tenants hold so much.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How often limits were reached.
+    #[must_use]
+    pub const fn troubles(&self) -> Troubles {
+        self.state.bounds.troubles
+    }
+
+    /// How often the window of an output was NULL because rows were dropped to stay within a limit.
+    #[must_use]
+    pub fn unknown(&self, output: usize) -> u64 {
+        self.outputs[output].unknown
     }
 
     /// Rows that are held.
@@ -569,6 +633,16 @@ impl State {
     fn cool(&mut self, slot: u32) {
         if let Some(hot) = self.hot.remove(&slot) {
             self.hot_bytes -= hot.bytes;
+        }
+    }
+
+    /// Takes note of the time of a row.
+    fn tick(&mut self, time: i64) {
+        self.rows_since += 1;
+        self.recent.push(time);
+        if self.recent.len() == CHUNK {
+            self.clock = *self.recent.select_nth_unstable(CHUNK / 2).1;
+            self.recent.clear();
         }
     }
 }

@@ -23,6 +23,12 @@ impl Block {
         self.place == AWAY
     }
 
+    /// Rows that it has room for.
+    #[must_use]
+    pub const fn room(self) -> usize {
+        if self.len == 0 { 0 } else { 1 << self.class() }
+    }
+
     const fn class(self) -> usize {
         self.len.next_power_of_two().trailing_zeros() as usize
     }

@@ -11,6 +11,7 @@ use dynamic_cep::rule::window::text;
 use dynamic_cep::temporal::spill::Spill;
 use dynamic_cep::temporal::windows::capture::{Chunk, SLOTS};
 use dynamic_cep::temporal::windows::group::SavedGroup;
+use dynamic_cep::temporal::windows::limits::Limits;
 use dynamic_cep::temporal::windows::{Settings, Windows};
 use dynamic_cep::window::Window;
 use std::collections::HashMap;
@@ -60,25 +61,26 @@ pub(super) fn take(state: &mut Windows, schema: &Schema, windows: &[Window], row
 
 /// How a run is cut.
 #[derive(Clone, Copy)]
-struct Cut {
-    at: usize,
-    size: usize,
-    many: usize,
+pub(super) struct Cut {
+    pub at: usize,
+    pub size: usize,
+    pub many: usize,
     /// Rows that come while the copy is made.
-    meanwhile: usize,
+    pub meanwhile: usize,
     /// Bytes of memory for the rows; `None`: as many as it takes.
-    memory: Option<usize>,
+    pub memory: Option<usize>,
+    pub limits: Limits,
 }
 
 impl Cut {
     fn settings(&self) -> Settings {
         let spill = self.memory.map(|limit| Spill::new(limit, Box::<Shelf>::default()));
-        Settings { lateness: LATENESS, many: self.many, spill }
+        Settings { lateness: LATENESS, many: self.many, spill, limits: self.limits }
     }
 }
 
 /// The values of all rows of a run that is cut, and goes on elsewhere from row `from` of what was saved, after `fault`.
-fn cut(Case { schema, windows, rows }: &Case, cut: Cut, from: usize, fault: impl Fn(&mut Saved)) -> Vec<Vec<Value>> {
+pub(super) fn cut(Case { schema, windows, rows }: &Case, cut: Cut, from: usize, fault: impl Fn(&mut Saved)) -> Vec<Vec<Value>> {
     let mut state = Windows::with_settings(schema, windows, &cut.settings());
     let mut values = vec![Vec::new(); windows.len()];
     let run = |state: &mut Windows, from: usize, to: usize, values: &mut [Vec<Value>]| {
@@ -113,7 +115,7 @@ fn a_run_that_is_cut_anywhere_goes_on_as_if_it_were_not() {
             // Every batch size at some of the cuts, and every cut with some batch size.
             let (size, many) = [(1, 0), (2, 1), (7, 5), (case.rows.len(), 32)][at % 4];
             for (meanwhile, memory) in [(0, None), (9, None), (0, Some(0)), (9, Some([0, 4000][at % 2]))] {
-                let values = cut(&case, Cut { at, size, many, meanwhile, memory }, at, |_| {});
+                let values = cut(&case, Cut { at, size, many, meanwhile, memory, limits: Limits::default() }, at, |_| {});
                 assert!(
                     agree(&values, &whole),
                     "case {number} of seed {seed}, cut before row {at}, batches of {size}, {meanwhile} rows meanwhile, memory {memory:?}"
@@ -123,7 +125,10 @@ fn a_run_that_is_cut_anywhere_goes_on_as_if_it_were_not() {
         for at in [0, 1, case.rows.len() / 2, case.rows.len()] {
             for size in [1, 2, 7, case.rows.len()] {
                 assert!(
-                    agree(&cut(&case, Cut { at, size, many: 4, meanwhile: 3, memory: None }, at, |_| {}), &whole),
+                    agree(
+                        &cut(&case, Cut { at, size, many: 4, meanwhile: 3, memory: None, limits: Limits::default() }, at, |_| {}),
+                        &whole
+                    ),
                     "case {number}, {at}, {size}"
                 );
             }
@@ -164,7 +169,12 @@ fn planted_faults_are_found() {
             let case = case(&mut Random::new(number));
             let whole = found(&case.schema, &case.windows, &case.rows, case.rows.len(), 32);
             let at = case.rows.len() / 2;
-            let mut values = cut(&case, Cut { at, size: 7, many: 8, meanwhile, memory: None }, at.saturating_add_signed(off), fault);
+            let mut values = cut(
+                &case,
+                Cut { at, size: 7, many: 8, meanwhile, memory: None, limits: Limits::default() },
+                at.saturating_add_signed(off),
+                fault,
+            );
             // A row too many is told apart by what follows it alone.
             let rest = case.rows.len() - at - 1;
             let mut whole = whole;
@@ -178,7 +188,7 @@ fn planted_faults_are_found() {
         let case = case(&mut Random::new(number));
         let whole = found(&case.schema, &case.windows, &case.rows, case.rows.len(), 32);
         let at = case.rows.len() / 2;
-        let values = cut(&case, Cut { at, size: 7, many: 8, meanwhile: 0, memory: None }, at, |saved| {
+        let values = cut(&case, Cut { at, size: 7, many: 8, meanwhile: 0, memory: None, limits: Limits::default() }, at, |saved| {
             let mut later = Windows::with_settings(&case.schema, &case.windows, &Settings { many: 8, ..Settings::new(LATENESS) });
             let mut values = vec![Vec::new(); case.windows.len()];
             take(&mut later, &case.schema, &case.windows, &case.rows[..at + 5], 0, &mut values);

@@ -39,7 +39,7 @@ impl Folder {
     }
 
     /// `match`, its results as JSON rows.
-    fn run(&self, emit: Emit, change: impl Fn(&mut Options)) -> (Summary, Vec<Value>) {
+    pub fn run(&self, emit: Emit, change: impl Fn(&mut Options)) -> (Summary, Vec<Value>) {
         let output = self.path("out.ndjson").to_string_lossy().into_owned();
         let mut options = Options {
             rules: vec![self.0.path().to_path_buf()],

@@ -585,13 +585,14 @@ fn a_run_that_is_killed_anywhere_leaves_nothing_out() {
 }
 
 #[test]
-fn snapshots_of_the_first_version_still_open() {
-    kept_snapshot_opens("v1", "windows");
-    kept_snapshot_opens("v1-patterns", "findings");
+fn snapshots_of_each_version_still_open() {
+    kept_snapshot_opens("v1", "windows", &[]);
+    kept_snapshot_opens("v1-patterns", "findings", &[]);
+    kept_snapshot_opens("v2", "windows", &["--state-per-key", "300", "--state-per-tenant", "450"]);
 }
 
 /// Goes on from a snapshot that an earlier program left.
-fn kept_snapshot_opens(name: &str, emit: &str) {
+fn kept_snapshot_opens(name: &str, emit: &str, limits: &[&str]) {
     let kept = project("tests/snapshots").join(name);
     let folder = Folder(tempfile::tempdir().expect("a folder"));
     let names = std::fs::read_dir(&kept).expect("the snapshot").map(|entry| entry.expect("an entry").file_name());
@@ -625,8 +626,8 @@ fn kept_snapshot_opens(name: &str, emit: &str) {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     };
-    let whole = of(&arguments);
-    let rest = of(&[&arguments[..], &["--snapshot", "state"]].concat());
+    let whole = of(&[&arguments[..], limits].concat());
+    let rest = of(&[&arguments[..], limits, &["--snapshot", "state"]].concat());
     assert!(lines(&rest) > 3 && lines(&rest) < lines(&whole));
     assert!(whole.ends_with(&rest), "it goes on where the snapshot was taken");
 }

@@ -102,7 +102,7 @@ impl Store for Shelf {
 }
 
 fn settings(limit: usize, many: usize, shelf: Shelf) -> Settings {
-    Settings { lateness: LATENESS, many, spill: Some(Spill::new(limit, Box::new(shelf))) }
+    Settings { many, spill: Some(Spill::new(limit, Box::new(shelf))), ..Settings::new(LATENESS) }
 }
 
 #[test]

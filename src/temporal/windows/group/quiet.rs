@@ -176,7 +176,7 @@ impl Group {
             unpack(bytes, words, &self.measures, self.width, &mut state.texts, &mut rows)?;
             let key = state.keys.key(slot);
             refer(key_texts(&self.key_types, key), &mut state.texts);
-            found.push((slot, Held { key: key.into(), rows: rows.into() }));
+            found.push((slot, Held { key: key.into(), rows: rows.into(), mark: state.bounds.mark(slot) }));
             Some(())
         })?;
         Ok(found)

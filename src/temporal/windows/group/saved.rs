@@ -2,6 +2,7 @@
 
 use super::super::capture::{Capture, Chunk, Held, SLOTS};
 use super::super::keys::Keys;
+use super::super::limits::SavedTenant;
 use super::super::words;
 use super::{Block, Group, Measure, key_texts, refer, row_texts};
 use crate::event::Type;
@@ -24,6 +25,10 @@ pub struct SavedGroup {
     swept: i64,
     rows_since: u64,
     rows_seen: u64,
+    #[serde(default)]
+    recent: Vec<i64>,
+    #[serde(default)]
+    turned_away: Vec<SavedTenant>,
 }
 
 /// A window whose rows are saved.
@@ -70,6 +75,8 @@ impl Group {
             swept: self.state.swept,
             rows_since: self.state.rows_since as u64,
             rows_seen: self.state.rows_seen,
+            recent: self.state.recent.clone(),
+            turned_away: self.state.bounds.saved(&self.state.texts),
         }
     }
 
@@ -84,7 +91,7 @@ impl Group {
             let (key, rows) = (state.keys.key(slot), state.pool.rows(block));
             // Its texts stay until it is copied.
             refer(key_texts(&self.key_types, key).chain(row_texts(&self.measures, rows, self.width)), &mut state.texts);
-            Held { key: key.into(), rows: rows.into() }
+            Held { key: key.into(), rows: rows.into(), mark: state.bounds.mark(slot) }
         });
         capture.keep(slot, held);
     }
@@ -108,8 +115,9 @@ impl Group {
         chunk.keys.reserve(slots.len() * chunk.widths.0);
         chunk.rows.reserve((rows + slots.len()) * self.width);
         let mut kept: Vec<Held> = Vec::new();
-        let mut put = |slot: u32, key: &[u64], rows: &[u64]| {
+        let mut put = |slot: u32, key: &[u64], rows: &[u64], mark: Option<i64>| {
             chunk.slots.push(slot - slots.start);
+            chunk.marks.extend(mark.map(|mark| (slot - slots.start, mark)));
             chunk.counts.push((rows.len() / self.width) as u32);
             chunk.keys.extend_from_slice(key);
             chunk.rows.extend_from_slice(rows);
@@ -117,17 +125,17 @@ impl Group {
         for slot in slots.clone() {
             match capture.take(slot) {
                 Some(Some(held)) => {
-                    put(slot, &held.key, &held.rows);
+                    put(slot, &held.key, &held.rows, held.mark);
                     kept.push(held);
                 }
                 Some(None) => {}
                 None => {
                     let block = state.blocks[slot as usize];
                     if let Some(held) = away.next_if(|(of, _)| *of == slot).map(|(_, held)| held) {
-                        put(slot, &held.key, &held.rows);
+                        put(slot, &held.key, &held.rows, held.mark);
                         kept.push(held);
                     } else if block.rows() > 0 {
-                        put(slot, state.keys.key(slot), state.pool.rows(block));
+                        put(slot, state.keys.key(slot), state.pool.rows(block), state.bounds.mark(slot));
                     }
                 }
             }
@@ -142,7 +150,7 @@ impl Group {
             Ok(())
         })
         .expect("no text is refused");
-        for Held { key, rows } in &kept {
+        for Held { key, rows, .. } in &kept {
             let texts: Vec<u32> = key_texts(&self.key_types, key).chain(row_texts(&self.measures, rows, self.width)).collect();
             texts.into_iter().for_each(|text| state.texts.release(text));
         }
@@ -204,13 +212,20 @@ impl Group {
                 blocks[slot] = self.state.pool.store(of_key);
                 slots.push(slot as u32);
             }
+            for (slot, mark) in &chunk.marks {
+                self.state.bounds.set_mark((number * SLOTS) as u32 + slot, Some(*mark));
+            }
             self.give_way(&[])?;
         }
         let at_slots = Keys::at_slots(key_width, saved.slots, slots.into_iter().zip(keys.chunks_exact(key_width)));
         let state = &mut self.state;
         state.keys = at_slots.ok_or("a key is there twice")?;
-        (state.clock, state.swept) = (saved.clock, saved.swept);
+        (state.clock, state.recent, state.swept) = (saved.clock, saved.recent.clone(), saved.swept);
         (state.rows_since, state.rows_seen) = (saved.rows_since as usize, saved.rows_seen);
+        state.bounds.restore(&saved.turned_away, &mut state.texts)?;
+        for slot in 0..self.state.blocks.len() {
+            self.change_room(slot as u32, 0, self.state.blocks[slot].room());
+        }
         self.changed = vec![!same; saved.chunks()];
         Ok(same)
     }
