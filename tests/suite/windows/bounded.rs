@@ -57,8 +57,8 @@ fn must_be_known(schema: &Schema, window: &Window, rows: &[Row], at: usize, kept
 fn judge(Case { schema, windows, rows }: &Case, found: &[Vec<Value>], from: usize, kept: usize) -> Result<u64, String> {
     let mut unknown = 0;
     for (window, values) in windows.iter().zip(found) {
-        for row in from..rows.len() {
-            let (value, expected) = (&values[row], expected(schema, window, rows, row));
+        for (row, value) in values.iter().enumerate().skip(from) {
+            let expected = expected(schema, window, rows, row);
             if same(value, &expected, window.function == Function::Deviation) {
                 continue;
             }
