@@ -125,9 +125,15 @@ fn matchers_agree_on_several_segments() {
     assert!(tables.partitions[0].segments > 1 && !tables.tails.is_empty(), "{:?}", tables.partitions);
     let rows = 10;
     let mut batch = EncodedBatch { rows, columns: 16, codes: vec![0; rows * 16], partitions: vec![0; rows] };
-    for codes in batch.codes.chunks_exact_mut(16) {
+    for (row, codes) in batch.codes.chunks_exact_mut(16).enumerate() {
         for (code, thresholds) in codes.iter_mut().zip(&built.thresholds) {
             *code = random.below(2 * thresholds.keys.len() + 2) as u32 * thresholds.step;
+        }
+        // Every other row has a value that rules ask for, and passes what else they ask.
+        if row % 2 == 0 {
+            let [equal, least] = &built.thresholds[..] else { unreachable!("two columns") };
+            codes[0] = (2 * random.below(equal.keys.len()) as u32 + 2) * equal.step;
+            codes[1] = (2 * least.keys.len() as u32 + 1) * least.step;
         }
     }
     let expected = plain::candidates(&tables, &batch);
