@@ -66,9 +66,9 @@ pub fn compile_with_windows(rules: impl Iterator<Item = Rule>, windows: WindowCo
     compile_with(rules, windows, context, Some(lint::Linter::default()))
 }
 
-/// Compiles rules that are in service already: without warnings, which take a fifth of the time or more.
-pub fn recompile(rules: impl Iterator<Item = Rule>, context: &Context) -> Compiled {
-    compile_with(rules, WindowColumns::new(context.schema), context, None)
+/// Compiles rules that are in service already, over the windows that they name: without warnings, which take a fifth of the time or more.
+pub fn recompile(rules: impl Iterator<Item = Rule>, windows: WindowColumns, context: &Context) -> Compiled {
+    compile_with(rules, windows, context, None)
 }
 
 /// Compiles conditions that are typed already, each with the tenant whose rows it is for: condition `i` is rule `i` of the artifact.
@@ -343,13 +343,9 @@ impl Checked {
     }
 }
 
-/// Types the text of a rule and runs the rule's own tests.
+/// Types the text of a rule, which may name `windows`, and runs the rule's own tests.
 #[must_use]
-pub fn check_rule(rule: &Rule, context: &Context) -> Checked {
-    check_rule_over(rule, context, &WindowColumns::new(context.schema))
-}
-
-fn check_rule_over(rule: &Rule, context: &Context, windows: &WindowColumns) -> Checked {
+pub fn check_rule(rule: &Rule, windows: &WindowColumns, context: &Context) -> Checked {
     let mut checked = Checked { expr: None, pattern: None, tests: 0, diagnostics: Vec::new() };
     let scope = scope(rule, context, windows);
     if rule.tenant.is_some() && context.schema.tenant.is_none() {
@@ -403,7 +399,7 @@ fn lower_rule(
 ) -> LoweredRule {
     let Checked { expr, pattern, tests, diagnostics } = match typed {
         Some(expr) => Checked { expr: Some(expr), pattern: None, tests: 0, diagnostics: Vec::new() },
-        None => check_rule_over(&rule, context, windows),
+        None => check_rule(&rule, windows, context),
     };
     let schema = windows.schema();
     let mut lowered = LoweredRule {

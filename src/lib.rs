@@ -60,7 +60,7 @@
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `temporal` | `event`, `expr`, `flow`, `id`, `pattern`, `window` |
 //! | `decide` | `flow`, `id`, `tables` |
-//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `rule`, `tables` |
+//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `pattern`, `rule`, `tables`, `window` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id`, `snapshot`, `temporal` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |

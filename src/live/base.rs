@@ -8,6 +8,7 @@ use crate::event::EventBatch;
 use crate::expr::columns::Cache;
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
+use crate::rule::window::Columns;
 use crate::rule::{Action, Clause, Diagnostic, Origin, Rule, SEQUENCE, Status};
 use crate::tables::Artifact;
 use crate::tables::artifact::{ArtifactError, RuleRecord, SOURCE_BLOCK};
@@ -27,6 +28,7 @@ pub struct Base {
     /// The rank of each rule, ascending; absent where it is the rule's position.
     ranks: Option<Vec<Rank>>,
     coder: Coder,
+    windows: Columns,
 }
 
 impl Base {
@@ -34,13 +36,14 @@ impl Base {
     pub fn new(artifact: Arc<Artifact>, ranks: Option<Vec<Rank>>, choice: Choice) -> Result<Self, String> {
         let generation = Generation::new(Arc::clone(&artifact)).map_err(|error| error.to_string())?;
         let (ids, coder) = (Ids::new(&artifact), Coder::new(Arc::clone(&artifact)));
-        Ok(Self { ids, coder, router: Router::new(artifact, choice)?, generation, ranks })
+        let windows = Columns::of(artifact.event_schema(), artifact.windows());
+        Ok(Self { ids, coder, windows, router: Router::new(artifact, choice)?, generation, ranks })
     }
 
-    /// Compiles rules that were checked before, ascending by rank.
-    pub fn compile(rules: impl Iterator<Item = (Rank, Rule)>, context: &Context, choice: Choice) -> Result<Self, String> {
+    /// Compiles rules that were checked before, ascending by rank, over the windows that they name.
+    pub fn compile(rules: impl Iterator<Item = (Rank, Rule)>, windows: Columns, context: &Context, choice: Choice) -> Result<Self, String> {
         let mut ranks = Vec::new();
-        let compiled = recompile(rules.map(|(rank, rule)| (ranks.push(rank), rule).1), context);
+        let compiled = recompile(rules.map(|(rank, rule)| (ranks.push(rank), rule).1), windows, context);
         let Some(bytes) = compiled.artifact else {
             let error = compiled.diagnostics.iter().find(|diagnostic| diagnostic.is_error()).map(Diagnostic::to_string);
             return Err(format!("rules that are in service do not compile: {}", error.unwrap_or_default()));
@@ -56,6 +59,11 @@ impl Base {
 
     pub fn len(&self) -> usize {
         self.artifact().rules().len()
+    }
+
+    /// The fields of the events, and the windows that rules may name.
+    pub const fn windows(&self) -> &Columns {
+        &self.windows
     }
 
     pub const fn coder(&self) -> &Coder {

@@ -72,28 +72,25 @@ impl Draft<'_> {
         match change {
             Change::Add(rule) => {
                 if place.is_some() {
-                    let primary = format!("there is a rule with the id `{}` already", rule.id);
-                    let duplicate = compile::about(rule, Severity::Error, "duplicate-id", primary);
-                    return Err(vec![duplicate.with_hint("replace it, or choose another id")]);
+                    return Err(vec![duplicate(rule)]);
                 }
                 if self.rules >= limits.rules || self.next.numbered() >= u32::MAX as usize / 2 {
-                    let primary = format!("there are more than {} rules", self.rules);
-                    return Err(vec![compile::about(rule, Severity::Error, "too-many-rules", primary)]);
+                    return Err(vec![too_many(rule, self.rules)]);
                 }
-                self.put(None, rule.clone(), limits, 0)?;
+                self.put(None, rule.clone(), limits, ADDED)?;
                 self.rules += 1;
             }
-            Change::Replace(rule) => self.put(Some(there()?), rule.clone(), limits, 1)?,
+            Change::Replace(rule) => self.put(Some(there()?), rule.clone(), limits, REPLACED)?,
             Change::Remove(id) => {
                 self.remove(there()?);
                 self.rules -= 1;
-                self.name(&[&[2], id.as_bytes()]);
+                self.next.generation = name_of(&self.next.generation, &[&[REMOVED], id.as_bytes()]);
             }
             Change::Status(id, status) => {
                 let place = there()?;
                 let mut rule = self.next.rule_at(place).map_err(|error| vec![unusable(error.to_string()).with_rule(id)])?;
                 rule.status = *status;
-                self.put(Some(place), rule, &merge::again(limits), 3)?;
+                self.put(Some(place), rule, &merge::again(limits), SWITCHED)?;
             }
         }
         Ok(())
@@ -104,23 +101,16 @@ impl Draft<'_> {
         if rule.clause != Clause::When {
             let primary = "a pattern over several events cannot be changed by itself";
             let refusal = compile::about(&rule, Severity::Error, "pattern-change", primary);
-            return Err(vec![refusal.with_hint("compile all rules, and put the new artifact in service")]);
+            return Err(vec![refusal.with_hint("LiveEngine::rebuild compiles all rules with it")]);
         }
-        let context = self.shared.context(limits);
-        let Checked { expr, diagnostics, .. } = compile::check_rule(&rule, &context);
+        let windows = self.next.base.windows();
+        let Checked { expr, diagnostics, .. } = compile::check_rule(&rule, windows, &self.shared.context(limits));
         let expr = match expr {
             Some(expr) if !diagnostics.iter().any(Diagnostic::is_error) => expr,
             _ => return Err(diagnostics),
         };
-        let condition = print::condition(&expr, context.schema);
-        let name_of = |name: &Option<Arc<str>>| name.as_ref().map_or_else(Vec::new, |name| [b"=", name.as_bytes()].concat());
-        let attributes = [rule.action as u8, rule.status as u8];
-        let (score, tenant, outcome) = (rule.score.to_le_bytes(), name_of(&rule.tenant), name_of(&rule.outcome));
-        let mut parts: Vec<&[u8]> = vec![&[], rule.id.as_bytes(), condition.as_bytes(), &attributes, &score, &tenant, &outcome];
-        let kind = [kind];
-        parts[0] = &kind;
-        parts.extend(rule.tags.iter().map(|tag| tag.as_bytes()));
-        self.name(&parts);
+        let condition = print::condition(&expr, windows.schema());
+        self.next.generation = name_of_put(&self.next.generation, kind, &rule, &condition);
         let rank = match place {
             Some(place) => {
                 let rank = self.next.rank(place);
@@ -153,24 +143,49 @@ impl Draft<'_> {
             }
         }
     }
-
-    /// The name of what there was before and what is done to it.
-    fn name(&mut self, parts: &[&[u8]]) {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.next.generation.as_bytes());
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-        self.next.generation = hasher.finalize().to_hex().as_str().into();
-    }
 }
 
-fn unknown(id: &Arc<str>) -> Diagnostic {
+/// What changes are called in the names of generations.
+pub const ADDED: u8 = 0;
+pub const REPLACED: u8 = 1;
+pub const REMOVED: u8 = 2;
+pub const SWITCHED: u8 = 3;
+
+/// The name of what there was before and what is done to it.
+pub fn name_of(generation: &str, parts: &[&[u8]]) -> Arc<str> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(generation.as_bytes());
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().as_str().into()
+}
+
+/// The name after a rule with this canonical text was put in service.
+pub fn name_of_put(generation: &str, kind: u8, rule: &Rule, text: &str) -> Arc<str> {
+    let optional = |name: &Option<Arc<str>>| name.as_ref().map_or_else(Vec::new, |name| [b"=", name.as_bytes()].concat());
+    let (kind, attributes) = ([kind], [rule.action as u8, rule.status as u8]);
+    let (score, tenant, outcome) = (rule.score.to_le_bytes(), optional(&rule.tenant), optional(&rule.outcome));
+    let mut parts: Vec<&[u8]> = vec![&kind, rule.id.as_bytes(), text.as_bytes(), &attributes, &score, &tenant, &outcome];
+    parts.extend(rule.tags.iter().map(|tag| tag.as_bytes()));
+    name_of(generation, &parts)
+}
+
+pub fn duplicate(rule: &Rule) -> Diagnostic {
+    let primary = format!("there is a rule with the id `{}` already", rule.id);
+    compile::about(rule, Severity::Error, "duplicate-id", primary).with_hint("replace it, or choose another id")
+}
+
+pub fn too_many(rule: &Rule, rules: usize) -> Diagnostic {
+    compile::about(rule, Severity::Error, "too-many-rules", format!("there are more than {rules} rules"))
+}
+
+pub fn unknown(id: &Arc<str>) -> Diagnostic {
     let primary = format!("there is no rule with the id `{id}`");
     Diagnostic::file(Severity::Error, "unknown-rule", "", primary).with_rule(id).with_hint("add it, or correct the id")
 }
 
-fn unusable(problem: String) -> Diagnostic {
+pub fn unusable(problem: String) -> Diagnostic {
     Diagnostic::file(Severity::Error, "damaged-artifact", "", problem).with_hint("compile the rules again")
 }

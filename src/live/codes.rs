@@ -252,6 +252,7 @@ mod tests {
     use crate::event::{EventBatch, Field, Type};
     use crate::expr::columns::{Cache, Program};
     use crate::rule::lists::Lists;
+    use crate::rule::window::Columns;
     use crate::rule::{Limits, Rule};
     use crate::workload::rule;
     use arrow::array::types::Int32Type;
@@ -276,7 +277,7 @@ mod tests {
         let mut counts = [0; 3];
         for condition in conditions {
             let newer: Rule = new(&condition.as_str());
-            let expr = check_rule(&newer, &context).expr.unwrap_or_else(|| panic!("{condition}"));
+            let expr = check_rule(&newer, &Columns::new(&schema), &context).expr.unwrap_or_else(|| panic!("{condition}"));
             let mut terms = coder.terms(&expr, &schema, limits.terms);
             terms.iter_mut().for_each(fault);
             let matching = Program::new(expr).select(&schema, &batch, None, &mut Cache::new());

@@ -31,12 +31,13 @@ pub fn compiled(shared: &Shared, snapshot: &Snapshot) -> Result<Base, String> {
     let limits = again(&shared.limits);
     let context = Context { threads: shared.settings.threads, ..shared.context(&limits) };
     let mut damaged = None;
-    let base = Base::compile(Living::new(snapshot, &shared.stop, &mut damaged), &context, shared.settings.choice);
+    let windows = snapshot.base.windows().clone();
+    let base = Base::compile(Living::new(snapshot, &shared.stop, &mut damaged), windows, &context, shared.settings.choice);
     damaged.map_or(base, |error| Err(error.to_string()))
 }
 
 /// The living rules of a snapshot, ascending by rank.
-struct Living<'a> {
+pub struct Living<'a> {
     snapshot: &'a Snapshot,
     /// The next rule of the base, and the texts of the block that it is in.
     next: RuleId,
@@ -49,7 +50,7 @@ struct Living<'a> {
 }
 
 impl<'a> Living<'a> {
-    fn new(snapshot: &'a Snapshot, stop: &'a AtomicBool, damaged: &'a mut Option<ArtifactError>) -> Self {
+    pub fn new(snapshot: &'a Snapshot, stop: &'a AtomicBool, damaged: &'a mut Option<ArtifactError>) -> Self {
         let mut newer: Vec<&Changed> = snapshot.newer().map(|newer| &*newer.changed).collect();
         newer.sort_unstable_by_key(|changed| std::cmp::Reverse(changed.rank));
         Self { snapshot, next: RuleId(0), first_text: RuleId(0), texts: Vec::new(), newer, stop, damaged }

@@ -26,6 +26,7 @@ mod dead;
 mod entries;
 mod merge;
 mod newer;
+mod rebuild;
 mod settled;
 mod snapshot;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::event::Schema;
 use crate::rule::lists::Lists;
 use crate::rule::{Diagnostic, Limits};
 use crate::tables::Artifact;
+use crate::window::Window;
 use base::Base;
 use std::collections::VecDeque;
 use std::fmt;
@@ -102,6 +104,7 @@ struct Shared {
     wanted: Mutex<Wanted>,
     wake: Condvar,
     stop: AtomicBool,
+    /// Of the events.
     schema: Schema,
     lists: Lists,
     limits: Limits,
@@ -146,7 +149,7 @@ impl LiveEngine {
     /// # Errors
     /// When the artifact is damaged, or the GPU was asked for and cannot be had.
     pub fn new(artifact: Arc<Artifact>, lists: Lists, limits: Limits, settings: Settings) -> Result<Self, String> {
-        let schema = artifact.schema().clone();
+        let schema = artifact.event_schema().clone();
         let snapshot = Snapshot::new(Arc::new(Base::new(artifact, None, settings.choice)?));
         let background = settings.background;
         let shared = Arc::new(Shared {
@@ -187,6 +190,20 @@ impl LiveEngine {
         self.shared.publish(Arc::clone(&next));
         drop(writer);
         self.shared.keep_house(&next);
+        Ok(next)
+    }
+
+    /// Makes all the changes, of patterns or over other windows too, or none of them: all rules are compiled with them, which takes as long as that does. From then on
+    /// rules may name `windows` by their texts, and no others. Other changes wait meanwhile; batches do not.
+    ///
+    /// # Errors
+    /// As [`LiveEngine::apply`]; rules in service that need a window that is not among `windows`.
+    pub fn rebuild(&self, changes: &[Change], windows: &[Window]) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+        let mut writer = lock(&self.shared.writer);
+        let before = self.shared.current();
+        let next = Arc::new(rebuild::rebuilt(&self.shared, &before, changes, windows)?);
+        writer.remember(before, &self.shared.settings);
+        self.shared.publish(Arc::clone(&next));
         Ok(next)
     }
 

@@ -11,7 +11,9 @@ use crate::event::{EventBatch, Schema};
 use crate::expr::columns::Cache;
 use crate::flow::{EncodedBatch, Hits};
 use crate::id::{FieldId, RuleId};
-use crate::rule::Rule;
+use crate::pattern::Pattern;
+use crate::rule::{Rule, Status};
+use crate::tables::Artifact;
 use crate::tables::artifact::{ArtifactError, RuleRecord};
 use std::collections::HashMap;
 use std::fmt;
@@ -137,6 +139,19 @@ impl Snapshot {
         &self.generation
     }
 
+    /// The rules as they were last compiled together, with the windows that all rules may name and all patterns; some of its rules may have changed since.
+    #[must_use]
+    pub fn base(&self) -> &Arc<Artifact> {
+        self.base.artifact()
+    }
+
+    /// The patterns that are in service, live or shadow.
+    pub fn patterns(&self) -> impl Iterator<Item = (RuleId, &Arc<Pattern>)> {
+        let is_on = |rule: RuleId| !self.dead.contains(rule) && self.base.record(rule).status != Status::Off as u8;
+        self.base().patterns().iter().filter(move |(rule, _)| is_on(*rule)).map(|(rule, pattern)| (*rule, pattern))
+    }
+
+    /// The fields of the events, then the windows.
     #[must_use]
     pub fn schema(&self) -> &Schema {
         self.base.artifact().schema()

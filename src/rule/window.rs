@@ -33,11 +33,30 @@ impl Columns {
         Self { named: Arc::clone(&schema), schema, columns: Arc::default() }
     }
 
+    /// The columns of rules that are compiled already, by the names that they have there.
+    #[must_use]
+    pub fn of(events: &Schema, columns: &[WindowColumn]) -> Self {
+        let mut all = Self::new(events);
+        for column in columns {
+            match &column.name {
+                Some(name) => all.add_named(name, column.window.clone()),
+                None => all.add(column.window.clone()),
+            };
+        }
+        all
+    }
+
     /// Adds a window of a document, before any without a name; `false` where a column has that name already.
     pub fn add_named(&mut self, name: &Arc<str>, window: Window) -> bool {
         let added = self.push(name, WindowColumn { name: Some(Arc::clone(name)), window });
         self.named = Arc::clone(&self.schema);
         added
+    }
+
+    /// Adds a window that any rule may name by its text, before any without a name; `false` where it is there already.
+    pub fn add_by_text(&mut self, window: Window) -> bool {
+        let name = text(&window, &self.schema);
+        self.add_named(&name.into(), window)
     }
 
     /// Adds a window that stands in a condition; its column is called as its text.

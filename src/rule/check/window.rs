@@ -6,7 +6,7 @@ use crate::expr::{Expr, Node};
 use crate::id::FieldId;
 use crate::rule::ast::{Bound, FrameClause, Over, OverFunction};
 use crate::rule::diagnostic::{Diagnostic, Origin};
-use crate::rule::window::{NamedWindow, text};
+use crate::rule::window::NamedWindow;
 use crate::window::{Frame, Function, PARTITION_FIELDS_MAX, Window, takes};
 use std::ops::Range;
 
@@ -65,10 +65,8 @@ impl Checker<'_, '_> {
         let schema = self.scope.schema;
         let first = schema.fields().len() - self.scope.windows.len();
         let known = self.scope.windows.iter().position(|column| column.window == window).map(|at| FieldId::new(first + at));
-        // A rule that joins others in service may state a window that these have, too.
-        let field = known.or_else(|| schema.find(&text(&window, schema)));
         let ty = window.ty();
-        let field = field.unwrap_or_else(|| {
+        let field = known.unwrap_or_else(|| {
             let new = &mut self.windows.new;
             let at = new.iter().position(|(_, other)| *other == window).unwrap_or_else(|| {
                 new.push((self.ast.span(id), window));
