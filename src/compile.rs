@@ -3,6 +3,7 @@
 //! Conditions are lowered on all cores, a chunk at a time; the chunks are merged in the order of the sources, so that equal sources give equal bytes.
 //! `trial` runs the tests inside rules.
 
+pub mod files;
 mod trial;
 
 use crate::event::key::{Key, KeyKind};

@@ -27,6 +27,7 @@
 //!   What memory has no room for while a run goes on ([`temporal::spill`]) is in a file of its own ([`connector::spill`]).
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
+//! * **Events under changing rules.** [`stream`] takes the events of one source through windows, rules and patterns, batch after batch; the state of what is the same goes on when the rules change.
 //! * **The judge.** [`mod@reference`] evaluates each rule's canonical text on each row with [`expr::oracle`], and shares neither tables nor encoder nor columnar
 //!   evaluation with the others. Every back end gives its answer, to the bit.
 //!
@@ -61,10 +62,11 @@
 //! | `temporal` | `event`, `expr`, `flow`, `id`, `pattern`, `window` |
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `pattern`, `rule`, `tables`, `window` |
+//! | `stream` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `tables`, `temporal`, `window` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id`, `snapshot`, `temporal` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `snapshot`, `tables`, `temporal`, `window`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
 //!
 //! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
 //!
@@ -106,8 +108,9 @@ pub mod engine;
 pub mod matcher;
 pub mod temporal;
 
-// Both paths: rules that change while they are in service.
+// Both paths: rules that change while they are in service, and events under them.
 pub mod live;
+pub mod stream;
 
 // The edges.
 pub mod codec;

@@ -3,20 +3,15 @@
 use super::Failure;
 use super::matching::{Emit, Options};
 use crate::codec::write::IS_JSON;
-use crate::compile::{Context, compile_typed};
 use crate::connector::sink::ResultWriter;
 use crate::decide;
-use crate::engine::Generation;
-use crate::engine::router::{Choice, Router};
+use crate::engine::router::Choice;
 use crate::event::{EventBatch, Schema};
-use crate::expr::columns::Cache;
 use crate::flow::Hits;
-use crate::rule::Limits;
-use crate::rule::lists::Lists;
+use crate::stream::conditions::RowConditions;
 use crate::tables::Artifact;
 use crate::tables::layout::NONE;
 use crate::temporal::capture::{Captured, ReadChunk, Restored, SavedPatterns};
-use crate::temporal::conditions::Conditions;
 use crate::temporal::finding::json;
 use crate::temporal::patterns::{Counters, Found, PatternRule, Patterns};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
@@ -44,40 +39,6 @@ pub(super) fn schema() -> SchemaRef {
         number("last_row", true),
         json("measures"),
     ]))
-}
-
-/// What patterns ask of single rows, as rules of their own: the matcher of rules answers for whole batches.
-pub(super) enum RowConditions {
-    Matched(Box<(Generation, Router)>),
-    /// Row by row and condition by condition.
-    Judged(Schema, Conditions),
-}
-
-impl RowConditions {
-    /// `choice`: who matches; `None`: nobody, each row is judged by itself.
-    fn new(patterns: &Patterns, schema: Schema, choice: Option<Choice>) -> Result<Self, Failure> {
-        let conditions = patterns.conditions();
-        let Some(choice) = choice else { return Ok(Self::Judged(schema, conditions.clone())) };
-        let (lists, limits) = (Lists::default(), Limits::default());
-        let context = Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 };
-        let typed = conditions.all().iter().map(|condition| (condition.tenant.clone(), condition.expr.clone()));
-        let compiled = compile_typed(typed, &context);
-        let Some(bytes) = compiled.artifact else { return Err(Failure::Diagnostics(compiled.diagnostics)) };
-        let artifact = Arc::new(Artifact::from_bytes(&bytes)?);
-        Ok(Self::Matched(Box::new((Generation::new(Arc::clone(&artifact))?, Router::new(artifact, choice)?))))
-    }
-
-    pub fn of(&self, batch: &EventBatch) -> Hits {
-        match self {
-            Self::Judged(schema, conditions) => conditions.judge(schema, batch),
-            Self::Matched(matched) => {
-                let (generation, router) = &**matched;
-                let mut cache = Cache::default();
-                let encoded = generation.encode(batch, &mut cache);
-                generation.verify(batch, router.find(&encoded), &mut cache)
-            }
-        }
-    }
 }
 
 /// The fields that patterns may name.
@@ -134,7 +95,7 @@ impl Stage {
         choice: Option<Choice>,
         part: Option<u64>,
     ) -> Result<(Self, RowConditions), Failure> {
-        let conditions = RowConditions::new(&patterns, seen(artifact), choice)?;
+        let conditions = RowConditions::new(&patterns, seen(artifact), choice).map_err(Failure::Diagnostics)?;
         let late = match &options.late {
             Some(name) => Some(match part {
                 Some(row) => ResultWriter::create_part(name, &late_schema(artifact), row)?,

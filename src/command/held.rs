@@ -1,7 +1,7 @@
 //! What state rules hold, how it is bounded, and what of it other rules go on with.
 
-use super::windows::definitions;
 use crate::rule::window::length;
+use crate::stream::definitions;
 use crate::tables::Artifact;
 use crate::window::Frame;
 use std::collections::{BTreeMap, BTreeSet};

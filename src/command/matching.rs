@@ -1,7 +1,7 @@
 //! `match`: events through the engine, to results and a summary.
 
 use super::Failure;
-use super::findings::{self, RowConditions};
+use super::findings;
 use super::sources::{self, Named, SchemaSources};
 use super::state::{self, Start};
 use super::windows;
@@ -17,6 +17,7 @@ use crate::id::FieldId;
 use crate::parallel::map_in_order;
 use crate::reference::Reference;
 use crate::rule::Diagnostic;
+use crate::stream::conditions::RowConditions;
 use crate::tables::Artifact;
 use crate::tables::artifact::ACTIONS;
 use crate::tables::layout::NONE;

@@ -2,17 +2,14 @@
 
 use super::Failure;
 use crate::codec::Format;
-use crate::compile::{self, Compiled, Context};
+use crate::compile::Compiled;
+use crate::compile::files::RuleFiles;
 use crate::connector::source::EventSource;
 use crate::event::Schema;
-use crate::rule::bulk::RuleRows;
-use crate::rule::document::{Document, is_document, parse_document};
-use crate::rule::lists::Lists;
-use crate::rule::window::{Columns, NamedWindow};
-use crate::rule::{Diagnostic, Limits, Rule, Severity, check};
+use crate::rule::Limits;
+use crate::rule::document::is_document;
 use crate::tables::Artifact;
 use bytes::Bytes;
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 /// The name of the schema file in a pack folder.
@@ -123,41 +120,11 @@ pub struct SchemaSources<'a> {
 /// # Errors
 /// Files that cannot be read, or no schema. Errors in the rules are among the diagnostics of what is returned.
 pub fn compile(files: &[PathBuf], pack_schema: Option<&Path>, schema: SchemaSources, threads: usize) -> Result<Compiled, Failure> {
-    let limits = Limits::default();
-    let diagnostics = RefCell::new(Vec::new());
-    let mut lists = Lists::new();
-    let mut windows: Vec<NamedWindow> = Vec::new();
-    let mut inputs: Vec<Input> = Vec::new();
-    let mut named_schema: Option<PathBuf> = None;
-    for path in files {
-        let name = path.to_string_lossy();
-        if is_document(&name) {
-            let bytes = read(path)?;
-            let read = |name: &str| std::fs::read(name).map(Bytes::from);
-            let (document, problems) = parse_document(&name, &bytes, &read, &limits);
-            diagnostics.borrow_mut().extend(problems);
-            if let Some((schema, _)) = &document.schema {
-                named_schema.get_or_insert_with(|| beside(path, schema));
-            }
-            for (list, entries) in &document.lists {
-                if lists.get(list).is_some() {
-                    let message = format!("the list `{list}` was defined before, in another file");
-                    diagnostics.borrow_mut().push(Diagnostic::file(Severity::Error, "duplicate-list", &name, message));
-                }
-                lists.insert(std::sync::Arc::clone(list), entries.clone());
-            }
-            windows.extend(document.windows.iter().cloned());
-            inputs.push(Input::Document(document));
-        } else {
-            match RuleRows::open(&name, read(path)?, &limits) {
-                Ok(rows) => inputs.push(Input::Bulk(rows)),
-                Err(problem) => diagnostics.borrow_mut().push(*problem),
-            }
-        }
-    }
-    let path = schema.given.or(pack_schema).map(Path::to_path_buf).or(named_schema);
-    let schema = match path {
-        Some(path) => read_schema(&path)?,
+    let read = |path: &Path| std::fs::read(path).map(Bytes::from);
+    let rules = RuleFiles::read(files, &read, &Limits::default())
+        .map_err(|(path, error)| format!("{}: cannot be read: {error}", path.display()))?;
+    let schema = match schema.given.or(pack_schema).or(rules.schema()) {
+        Some(path) => read_schema(path)?,
         None if !schema.events.is_empty() => (**EventSource::open(schema.events, None)?.schema()).clone(),
         None => {
             return Err("there is no schema; give one with --schema FILE, or name one in a rule document: `schema: FILE`"
@@ -165,70 +132,5 @@ pub fn compile(files: &[PathBuf], pack_schema: Option<&Path>, schema: SchemaSour
                 .into());
         }
     };
-    let context = Context { schema: &schema, lists: &lists, limits: &limits, threads };
-    let rules = inputs.into_iter().flat_map(|input| input.rules(&diagnostics));
-    let columns = named_windows(&windows, &context, &mut diagnostics.borrow_mut());
-    let mut compiled = compile::compile_with_windows(rules, columns, &context);
-    let mut all = diagnostics.into_inner();
-    if all.iter().any(Diagnostic::is_error) {
-        compiled.artifact = None;
-    }
-    all.append(&mut compiled.diagnostics);
-    compiled.diagnostics = all;
-    Ok(compiled)
-}
-
-/// A column for each window of the documents that is sound.
-fn named_windows(windows: &[NamedWindow], context: &Context, diagnostics: &mut Vec<Diagnostic>) -> Columns {
-    let Context { schema, lists, limits, .. } = *context;
-    let scope = check::Scope { schema, lists, parameters: &[], limits, windows: &[] };
-    let mut columns = Columns::new(schema);
-    for named in windows {
-        let about = |code, primary| Diagnostic::at(Severity::Error, code, &named.origin, &named.text, 0..named.text.len(), primary);
-        if columns.all().len() >= limits.windows {
-            diagnostics.push(about("limit", format!("there are more than {} windows", limits.windows)));
-            break;
-        }
-        match check::window::named(named, &scope) {
-            Ok(window) => {
-                if !columns.add_named(&named.name, window) {
-                    let primary = format!("there is a window or a field `{}` already", named.name);
-                    diagnostics.push(about("duplicate-window", primary).with_hint("choose another name"));
-                }
-            }
-            Err(problems) => diagnostics.extend(problems),
-        }
-    }
-    columns
-}
-
-enum Input {
-    Document(Document),
-    Bulk(RuleRows),
-}
-
-impl Input {
-    /// The rules, in order; what is wrong with others goes to `diagnostics`.
-    fn rules(self, diagnostics: &RefCell<Vec<Diagnostic>>) -> Box<dyn Iterator<Item = Rule> + '_> {
-        let rows = |rows: RuleRows| {
-            rows.flat_map(|mut chunk| {
-                diagnostics.borrow_mut().append(&mut chunk.diagnostics);
-                chunk.rules
-            })
-        };
-        match self {
-            Self::Bulk(bulk) => Box::new(rows(bulk)),
-            Self::Document(document) => Box::new(document.rules.into_iter().chain(document.instances.into_iter().flat_map(rows))),
-        }
-    }
-}
-
-/// Reads a rule file.
-fn read(path: &Path) -> Result<Bytes, Failure> {
-    std::fs::read(path).map(Bytes::from).map_err(|error| Failure::Message(format!("{}: cannot be read: {error}", path.display())))
-}
-
-/// A path that a document names, relative to the document.
-fn beside(document: &Path, named: &str) -> PathBuf {
-    document.parent().map_or_else(|| PathBuf::from(named), |folder| folder.join(named))
+    Ok(rules.compile(&schema, threads, &|_| ()))
 }

@@ -16,7 +16,6 @@ use crate::window::Window;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What windows had to do with.
@@ -49,19 +48,6 @@ pub(super) struct Stage {
     /// Of the input, so far.
     bytes_read: u64,
     counters: Counters,
-}
-
-/// For each window what it computes of what, in words that stay the same as long as its state can be kept.
-pub(super) fn definitions(artifact: &Artifact) -> Vec<String> {
-    let schema = artifact.event_schema();
-    let definition = |window: &Window| {
-        let fields: BTreeSet<FieldId> = window.needs().chain(schema.tenant).chain(schema.time).collect();
-        let types: Vec<String> =
-            fields.into_iter().map(|field| schema.field(field)).map(|field| format!("{} {}", field.name, field.ty)).collect();
-        let tenant = schema.tenant.map_or(String::new(), |tenant| format!(" of each {}", schema.field(tenant).name));
-        format!("{}{tenant}, of {}", text(window, artifact.schema()), types.join(", "))
-    };
-    artifact.windows().iter().map(|column| definition(&column.window)).collect()
 }
 
 /// Windows ready for the events of `artifact`; `None`: it has none.

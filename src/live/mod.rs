@@ -40,9 +40,9 @@ use crate::compile::Context;
 use crate::engine::router::Choice;
 use crate::event::Schema;
 use crate::rule::lists::Lists;
+use crate::rule::window::Columns;
 use crate::rule::{Diagnostic, Limits};
 use crate::tables::Artifact;
-use crate::window::Window;
 use base::Base;
 use std::collections::VecDeque;
 use std::fmt;
@@ -194,14 +194,14 @@ impl LiveEngine {
     }
 
     /// Makes all the changes, of patterns or over other windows too, or none of them: all rules are compiled with them, which takes as long as that does. From then on
-    /// rules may name `windows` by their texts, and no others. Other changes wait meanwhile; batches do not.
+    /// conditions may name the windows of `columns`, patterns those of them that have names, and none may name others. Other changes wait meanwhile; batches do not.
     ///
     /// # Errors
-    /// As [`LiveEngine::apply`]; rules in service that need a window that is not among `windows`.
-    pub fn rebuild(&self, changes: &[Change], windows: &[Window]) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+    /// As [`LiveEngine::apply`]; rules in service that need a window that is not among `columns`.
+    pub fn rebuild(&self, changes: &[Change], columns: Columns) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
         let mut writer = lock(&self.shared.writer);
         let before = self.shared.current();
-        let next = Arc::new(rebuild::rebuilt(&self.shared, &before, changes, windows)?);
+        let next = Arc::new(rebuild::rebuilt(&self.shared, &before, changes, columns)?);
         writer.remember(before, &self.shared.settings);
         self.shared.publish(Arc::clone(&next));
         Ok(next)

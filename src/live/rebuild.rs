@@ -8,7 +8,6 @@ use super::{Change, Shared};
 use crate::compile::{self, Context};
 use crate::rule::window::Columns;
 use crate::rule::{Clause, Diagnostic, Rule, print};
-use crate::window::Window;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -26,12 +25,8 @@ struct Draft<'a> {
     ids: HashMap<Arc<str>, Option<Rank>>,
 }
 
-/// The snapshot after `changes`, whose rules may name `windows` by their texts, and no others.
-pub fn rebuilt(shared: &Shared, before: &Snapshot, changes: &[Change], windows: &[Window]) -> Result<Snapshot, Vec<Diagnostic>> {
-    let mut columns = Columns::new(&shared.schema);
-    for window in windows {
-        columns.add_by_text(window.clone());
-    }
+/// The snapshot after `changes`, whose rules may name the windows of `columns`, and no others.
+pub fn rebuilt(shared: &Shared, before: &Snapshot, changes: &[Change], columns: Columns) -> Result<Snapshot, Vec<Diagnostic>> {
     let mut draft = Draft {
         shared,
         before,

@@ -53,7 +53,7 @@ impl Columns {
         added
     }
 
-    /// Adds a window that any rule may name by its text, before any without a name; `false` where it is there already.
+    /// Adds a window that patterns may name, too, by its text, before any without a name; `false` where it is there already.
     pub fn add_by_text(&mut self, window: Window) -> bool {
         let name = text(&window, &self.schema);
         self.add_named(&name.into(), window)

@@ -268,6 +268,24 @@ impl Patterns {
         Ok(Restored { patterns, kept, dropped })
     }
 
+    /// The same state under other rules: patterns of the same name, tenant and definition go on, the others begin with nothing.
+    ///
+    /// # Errors
+    /// A state that does not agree with itself.
+    pub fn changed(mut self, schema: Schema, rules: Vec<PatternRule>) -> Result<Restored, String> {
+        self.groups.iter_mut().for_each(|group| group.state.store.change_all());
+        let (lateness, limits) = (self.lateness_nanoseconds(), self.limits);
+        let Captured { head, chunks } = self.capture();
+        drop(self);
+        let mut chunks: HashMap<(String, usize), CapturedChunk> =
+            chunks.into_iter().map(|chunk| ((chunk.part.clone(), chunk.number), chunk)).collect();
+        let mut read = |part: &str, number: usize| {
+            let chunk = chunks.remove(&(part.to_owned(), number)).ok_or("a part of the state of patterns is missing")?;
+            Ok(chunk.encode())
+        };
+        Self::restored(schema, rules, lateness, limits, &head, &mut read)
+    }
+
     fn resume(&mut self, place: usize, store: Store, waiting: VecDeque<Waiting>) {
         self.groups[place].resume(store, waiting, &mut self.tenant_bytes);
     }

@@ -66,7 +66,7 @@ pub struct Patterns {
     pub(super) conditions: Conditions,
     pub(super) tenants: Tenants,
     needed: Vec<FieldId>,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// In ticks of the schema's time.
     lateness: i64,
     /// The highest time seen less the lateness: no later row is before it.
@@ -101,7 +101,7 @@ impl Patterns {
         let mut needed: Vec<FieldId> = groups.iter().flat_map(Group::fields).copied().chain(schema.time).chain(schema.tenant).collect();
         needed.sort_unstable();
         needed.dedup();
-        let tick = schema.time.and_then(|time| nanoseconds_of_tick(schema.field(time).ty)).unwrap_or(1);
+        let lateness = lateness / tick(&schema);
         Self {
             schema,
             groups,
@@ -109,12 +109,17 @@ impl Patterns {
             tenants,
             needed,
             limits,
-            lateness: lateness / tick,
+            lateness,
             watermark: None,
             tenant_bytes: Vec::new(),
             late: 0,
             untimed: 0,
         }
+    }
+
+    /// Nanoseconds that rows may be late.
+    pub(super) fn lateness_nanoseconds(&self) -> i64 {
+        self.lateness * tick(&self.schema)
     }
 
     /// The fields that patterns read, but for those of their conditions on single rows, ascending.
@@ -204,4 +209,9 @@ impl Patterns {
     pub fn bytes(&self) -> usize {
         self.groups.iter().map(Group::bytes).sum()
     }
+}
+
+/// Nanoseconds in a tick of the schema's time.
+fn tick(schema: &Schema) -> i64 {
+    schema.time.and_then(|time| nanoseconds_of_tick(schema.field(time).ty)).unwrap_or(1)
 }

@@ -462,6 +462,11 @@ pub fn read_page(size: usize, page: &[u8]) -> Result<Vec<(u32, Vec<u8>, Partitio
 }
 
 impl Store {
+    /// Has the next copy take every partition.
+    pub fn change_all(&mut self) {
+        self.runs.iter_mut().flat_map(|runs| &mut runs.pages).for_each(|page| page.changed = true);
+    }
+
     /// The partitions as they are now. What it shares with the store is copied when it changes.
     pub fn capture(&mut self) -> Captured {
         let mut large: Vec<(u32, Large)> = self.large.iter().map(|(slot, large)| (*slot, (**large).clone())).collect();

@@ -33,6 +33,7 @@ use arrow::datatypes::Date32Type;
 use capture::Chunk;
 use group::{Group, MANY, Retention, SavedGroup};
 use limits::{Limits, Troubles};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Room for `more` items. What grows to the size of the state grows by an eighth, and not to the double.
@@ -157,6 +158,30 @@ impl Windows {
         }
         restored.since = next;
         Ok(Restored { windows: restored, kept: from.iter().map(Option::is_some).collect() })
+    }
+
+    /// The same state for other windows: those of the same definition go on, the others begin with nothing. `before` and `definitions`: those of the windows that there are, and that
+    /// there will be.
+    ///
+    /// # Errors
+    /// As [`Windows::restored`].
+    pub fn changed(
+        mut self,
+        before: &[String],
+        windows: &[Window],
+        definitions: &[String],
+        settings: &Settings,
+    ) -> Result<Restored, String> {
+        self.groups.iter_mut().for_each(Group::change_all);
+        let saved = self.begin_capture(before);
+        let mut chunks = HashMap::new();
+        while let Some((group, number, chunk)) = self.capture()? {
+            chunks.insert((group, number), chunk.encode());
+        }
+        let schema = self.schema.clone();
+        drop(self);
+        let mut read = |group: usize, chunk: usize| chunks.get(&(group, chunk)).cloned().ok_or_else(|| "a chunk is missing".to_owned());
+        Self::restored(&schema, windows, definitions, settings, &saved, &mut read)
     }
 
     /// The windows of a group, by the number of their output.

@@ -49,6 +49,13 @@ fn pattern(id: &str) -> Rule {
     rule(id, Clause::MatchRecognize, &format!("ORDER BY at PATTERN (a b) DEFINE b AS \"{COUNT}\" > 1 AND n > a.n"))
 }
 
+/// Columns that patterns may name, too.
+fn columns(texts: &[&str]) -> Columns {
+    let mut columns = Columns::new(&schema());
+    windows(texts).into_iter().for_each(|window| _ = columns.add_by_text(window));
+    columns
+}
+
 fn windows(texts: &[&str]) -> Vec<Window> {
     let (schema, lists, limits) = (schema(), Lists::new(), Limits::default());
     let scope = check::Scope { schema: &schema, lists: &lists, parameters: &[], limits: &limits, windows: &[] };
@@ -109,19 +116,19 @@ fn windows_and_patterns_come_and_go() {
     let first = Arc::clone(engine.snapshot().generation());
     let count = plain("count", &format!("{COUNT} > 5 AND n < 5"));
     assert_eq!(engine.apply(&[Change::Add(count.clone())]).unwrap_err()[0].code, "unknown-window");
-    let second = engine.rebuild(&[Change::Add(count)], &windows(&[COUNT])).unwrap();
+    let second = engine.rebuild(&[Change::Add(count)], columns(&[COUNT])).unwrap();
     assert_eq!(answer(&second), expected(&["plain", "count"], &[]));
 
     // What there is may be named by its text, or stated again.
     engine.apply(&[Change::Replace(plain("count", &format!("\"{COUNT}\" BETWEEN 6 AND 100 AND n <= 4")))]).unwrap();
     assert_eq!(answer(&engine.snapshot()), expected(&["plain", "count"], &[]));
-    let both = windows(&[SUM, COUNT]);
+    let both = columns(&[SUM, COUNT]);
     let more = [
         Change::Add(plain("sum", &format!("{SUM} > 8"))),
         Change::Add(pattern("pattern")),
         Change::Add(plain("other", &format!("{SUM} > 3 AND {COUNT} < 2"))),
     ];
-    engine.rebuild(&more, &both).unwrap();
+    engine.rebuild(&more, both).unwrap();
     let all = expected(&["plain", "count", "sum", "other"], &["pattern"]);
     assert_eq!(answer(&engine.snapshot()), all);
     assert_ne!(answer(&engine.snapshot()), expected(&["plain", "count", "other", "sum"], &["pattern"]), "rules have an order");
@@ -130,14 +137,14 @@ fn windows_and_patterns_come_and_go() {
 
     // A window that a rule needs cannot go; one that no rule needs can.
     let before = engine.snapshot();
-    let refused = engine.rebuild(&[Change::Remove("sum".into())], &windows(&[COUNT])).unwrap_err();
+    let refused = engine.rebuild(&[Change::Remove("sum".into())], columns(&[COUNT])).unwrap_err();
     assert!(refused[0].to_string().contains("do not compile"), "{}", refused[0]);
     assert!(Arc::ptr_eq(&before, &engine.snapshot()), "nothing has changed");
     let gone = [Change::Remove("sum".into()), Change::Remove("other".into()), Change::Status("pattern".into(), Status::Off)];
-    engine.rebuild(&gone, &windows(&[COUNT])).unwrap();
+    engine.rebuild(&gone, columns(&[COUNT])).unwrap();
     assert_eq!(answer(&engine.snapshot()), expected(&["plain", "count"], &[]));
     assert_eq!(engine.snapshot().base().windows().len(), 1);
-    engine.rebuild(&[Change::Status("pattern".into(), Status::Shadow)], &windows(&[COUNT])).unwrap();
+    engine.rebuild(&[Change::Status("pattern".into(), Status::Shadow)], columns(&[COUNT])).unwrap();
     assert_eq!(answer(&engine.snapshot()), expected(&["plain", "count"], &["pattern"]));
     engine.apply(&[Change::Remove("pattern".into())]).unwrap();
     assert_eq!(answer(&engine.snapshot()), expected(&["plain", "count"], &[]));
@@ -162,16 +169,16 @@ fn rebuilding_is_applying_for_rules_that_need_nothing_else() {
     let (applied, rebuilt) = (engine(&rules), engine(&rules));
     applied.apply(&[Change::Remove("r0".into())]).unwrap();
     rebuilt.apply(&[Change::Remove("r0".into())]).unwrap();
-    let (a, b) = (applied.apply(&changes).unwrap(), rebuilt.rebuild(&changes, &[]).unwrap());
+    let (a, b) = (applied.apply(&changes).unwrap(), rebuilt.rebuild(&changes, columns(&[])).unwrap());
     assert_eq!((a.generation(), answer(&a), a.rules()), (b.generation(), answer(&b), b.rules()));
-    let other = engine(&rules).rebuild(&changes, &[]).unwrap();
+    let other = engine(&rules).rebuild(&changes, columns(&[])).unwrap();
     assert_ne!((other.generation(), answer(&other)), (b.generation(), answer(&b)), "a change less is noticed");
     // What comes later has its place after them.
     let last = [Change::Add(plain("last", "n > 1"))];
     assert_eq!(answer(&applied.apply(&last).unwrap()), answer(&rebuilt.apply(&last).unwrap()));
     let wrong = [Change::Add(plain("x", "n = 1")), Change::Remove("no".into()), Change::Add(plain("y", "m = 1"))];
     let codes = |wrong: Vec<crate::rule::Diagnostic>| wrong.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>();
-    assert_eq!(codes(rebuilt.rebuild(&wrong, &[]).unwrap_err()), ["duplicate-id", "unknown-rule", "unknown-field"]);
+    assert_eq!(codes(rebuilt.rebuild(&wrong, columns(&[])).unwrap_err()), ["duplicate-id", "unknown-rule", "unknown-field"]);
 }
 
 /// An artifact's own windows, by the names of its documents, outlive a compaction with the rules over them.
