@@ -65,10 +65,11 @@
 //! | `stream` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `tables`, `temporal`, `window` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id`, `snapshot`, `temporal` |
+//! | `service` | `codec`, `compile`, `engine`, `event`, `flow`, `id`, `live`, `rule`, `stream`, `tables`, `temporal` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
-//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
+//! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `service`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
 //!
-//! wgpu is named in `matcher/gpu` only; printing and exit codes belong to `main.rs`.
+//! wgpu is named in `matcher/gpu` only, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
 //!
 //! # Words, one for each idea
 //!
@@ -116,6 +117,10 @@ pub mod stream;
 pub mod codec;
 pub mod command;
 pub mod connector;
+
+// The process.
+#[cfg(feature = "service")]
+pub mod service;
 
 // What all of it is measured with.
 pub mod workload;

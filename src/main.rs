@@ -4,6 +4,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use dynamic_cep::command::matching::{self, Backend, Emit, Options, Progress, all_cores};
 use dynamic_cep::command::{Failure, bench, compile, devices, explain, inspect, report, snapshot, state};
+#[cfg(feature = "service")]
+use dynamic_cep::command::{audit, push, serve};
 use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
@@ -131,12 +133,45 @@ enum Command {
         #[command(subcommand)]
         command: Snapshot,
     },
+    /// Run as a process: events judged over HTTP, by rules of many tenants that change meanwhile
+    #[cfg(feature = "service")]
+    Serve {
+        /// The configuration (TOML); each key may be overridden by DYNAMIC_CEP_SECTION_KEY
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Only say whether the configuration is sound, and show it
+        #[arg(long)]
+        check: bool,
+    },
+    /// The log of who changed what
+    #[cfg(feature = "service")]
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
+    /// Send rules to a process that serves, as a new version of a rule set
+    #[cfg(feature = "service")]
+    Push {
+        #[command(flatten)]
+        options: push::Options,
+    },
     /// Show what this machine can match on, and what `auto` would choose
     Devices,
     /// Time every back end on a generated workload, after their answers have been compared
     Bench {
         #[command(flatten)]
         options: bench::Options,
+    },
+}
+
+#[cfg(feature = "service")]
+#[derive(Subcommand)]
+enum Audit {
+    /// Whether every entry is as it was written, and none is missing
+    Verify {
+        /// The configuration of the process whose log it is
+        #[arg(long)]
+        config: Option<PathBuf>,
     },
 }
 
@@ -271,6 +306,30 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Inspect { artifact, rule } => print(|out| inspect::inspect(&artifact, rule.as_deref(), out))?,
         Command::Snapshot { command: Snapshot::Inspect { folder, json } } => print(|out| snapshot::inspect(&folder, json, out))?,
+        #[cfg(feature = "service")]
+        Command::Serve { config, check } => {
+            let config = serve::config(config.as_deref())?;
+            if check {
+                print(|out| Ok(writeln!(out, "{}", serve::shown(&config)?)?))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            serve::serve(config, |started| {
+                eprintln!("listening on http://{}", started.address);
+                if let Some(key) = &started.key {
+                    eprintln!("the first key, for everything, shown this once: {key}");
+                }
+            })?;
+        }
+        #[cfg(feature = "service")]
+        Command::Audit { command: Audit::Verify { config } } => {
+            let (entries, hash) = audit::check(&serve::config(config.as_deref())?)?;
+            print(|out| Ok(writeln!(out, "entries 1 to {entries} follow each other unchanged; the hash of the last is {hash}")?))?;
+        }
+        #[cfg(feature = "service")]
+        Command::Push { options } => {
+            let told = push::push(&options)?;
+            print(|out| told.iter().try_for_each(|answer| Ok(writeln!(out, "{answer}")?)))?;
+        }
         Command::Devices => print(|out| devices::devices(out))?,
         Command::Bench { options } => {
             let terminal = Terminal::new();

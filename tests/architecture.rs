@@ -177,13 +177,18 @@ fn wrong_imports(source: &Source, table: &[(String, BTreeSet<String>)]) -> Vec<S
 }
 
 /// Words of the outside world, and where they may stand: paths from src, by their beginning.
-const PLACES: [(&[&str], &[&str]); 7] = [
+const PLACES: [(&[&str], &[&str]); 9] = [
     (&["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"], &["main.rs"]),
     (&["wgpu", "pollster"], &["matcher/gpu/"]),
-    (&["Instant::now", "SystemTime"], &["command/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/"]),
-    (&["std::fs", "File::open", "File::create"], &["command/", "connector/", "tables/artifact.rs"]),
-    (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs"]),
+    (&["Instant::now", "SystemTime"], &["command/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
+    (
+        &["std::fs", "File::open", "File::create"],
+        &["command/", "connector/", "service/journal.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
+    ),
+    (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs", "service/"]),
     (&["todo!", "unimplemented!"], &[]),
+    (&["axum", "sqlx", "prometheus_client", "getrandom"], &["service/", "command/audit.rs"]),
+    (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),
 ];
 

@@ -1,5 +1,7 @@
 //! What the command line does, one file a command. Commands write to the writers they are given; `main` alone prints and exits.
 
+#[cfg(feature = "service")]
+pub mod audit;
 pub mod bench;
 pub mod compile;
 pub mod devices;
@@ -10,7 +12,11 @@ pub mod held;
 pub mod inspect;
 pub mod matching;
 mod order;
+#[cfg(feature = "service")]
+pub mod push;
 pub mod report;
+#[cfg(feature = "service")]
+pub mod serve;
 pub mod size;
 pub mod snapshot;
 pub mod sources;

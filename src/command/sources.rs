@@ -64,6 +64,26 @@ fn is_artifact(path: &Path) -> Result<bool, Failure> {
     Ok(Artifact::claims(&start) || path.extension().is_some_and(|ending| ending == "dcep"))
 }
 
+/// The files of a push, each with its name there: rule files by their own names, and all files of pack folders but the events, which documents may name.
+///
+/// # Errors
+/// Folders that cannot be read.
+#[cfg(feature = "service")]
+pub fn pack_files(given: &[PathBuf], rules: Vec<PathBuf>) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let mut files: Vec<PathBuf> = rules;
+    for folder in given.iter().filter(|path| path.is_dir()) {
+        let unreadable = |error: std::io::Error| Failure::Message(format!("{}: cannot be read: {error}", folder.display()));
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            files.push(entry.map_err(unreadable)?.path());
+        }
+    }
+    files.sort();
+    files.dedup();
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let named = files.into_iter().filter(|path| path.is_file()).map(|path| (name(&path), path));
+    Ok(named.filter(|(name, _)| !name.starts_with("events.") && !name.ends_with(".md")).collect())
+}
+
 struct Pack {
     rules: Vec<PathBuf>,
     schema: Option<PathBuf>,

@@ -104,37 +104,55 @@ impl Base {
 
     /// The rule again, its condition in canonical text; `text` where it is at hand.
     pub fn rule(&self, rule: RuleId, text: Option<&str>) -> Result<Rule, ArtifactError> {
-        let artifact = self.artifact();
-        let record = artifact.rule(rule);
         let text: Arc<str> = match text {
             Some(text) => text.into(),
-            None => artifact.source(rule)?.into(),
+            None => self.artifact().source(rule)?.into(),
         };
-        let (clause, when) = match text.strip_prefix(SEQUENCE) {
-            _ if artifact.pattern(rule).is_none() => (Clause::When, text),
-            None => (Clause::MatchRecognize, text),
-            Some(sequence) => (Clause::Sequence, sequence.into()),
-        };
-        Ok(Rule {
-            id: artifact.rule_name(rule).into(),
-            tenant: (record.tenant != NONE).then(|| artifact.manifest().tenants[record.tenant as usize].as_str().into()),
-            when,
-            origin: Origin::default(),
-            parameters: Vec::new(),
-            score: record.score,
-            action: [Action::Allow, Action::Review, Action::Challenge, Action::Block][usize::from(record.action)],
-            status: [Status::Live, Status::Shadow, Status::Off][usize::from(record.status)],
-            tags: artifact.tags(rule).map(Arc::from).collect(),
-            outcome: (record.outcome != NONE).then(|| artifact.name(record.outcome).into()),
-            clause,
-            tests: Vec::new(),
-        })
+        Ok(rule_of(self.artifact(), rule, text))
     }
 
     /// The canonical texts of the block of rules that `rule` is in, and the first rule of that block.
     pub fn texts(&self, rule: RuleId) -> Result<(RuleId, Vec<String>), ArtifactError> {
         let block = rule.index() / SOURCE_BLOCK;
         Ok((RuleId::new(block * SOURCE_BLOCK), self.artifact().source_block(block)?))
+    }
+}
+
+/// The rules of an artifact, in order, as they could be compiled again: their conditions in canonical text, without their tests.
+///
+/// # Errors
+/// Texts that cannot be unpacked.
+pub fn rules_of(artifact: &Artifact) -> Result<Vec<Rule>, ArtifactError> {
+    let count = artifact.rules().len();
+    let mut rules = Vec::with_capacity(count);
+    for block in 0..count.div_ceil(SOURCE_BLOCK) {
+        for text in artifact.source_block(block)? {
+            rules.push(rule_of(artifact, RuleId::new(rules.len()), text.into()));
+        }
+    }
+    Ok(rules)
+}
+
+fn rule_of(artifact: &Artifact, rule: RuleId, text: Arc<str>) -> Rule {
+    let record = artifact.rule(rule);
+    let (clause, when) = match text.strip_prefix(SEQUENCE) {
+        _ if artifact.pattern(rule).is_none() => (Clause::When, text),
+        None => (Clause::MatchRecognize, text),
+        Some(sequence) => (Clause::Sequence, sequence.into()),
+    };
+    Rule {
+        id: artifact.rule_name(rule).into(),
+        tenant: (record.tenant != NONE).then(|| artifact.manifest().tenants[record.tenant as usize].as_str().into()),
+        when,
+        origin: Origin::default(),
+        parameters: Vec::new(),
+        score: record.score,
+        action: [Action::Allow, Action::Review, Action::Challenge, Action::Block][usize::from(record.action)],
+        status: [Status::Live, Status::Shadow, Status::Off][usize::from(record.status)],
+        tags: artifact.tags(rule).map(Arc::from).collect(),
+        outcome: (record.outcome != NONE).then(|| artifact.name(record.outcome).into()),
+        clause,
+        tests: Vec::new(),
     }
 }
 

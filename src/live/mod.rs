@@ -33,6 +33,7 @@ mod snapshot;
 mod tests;
 mod wide;
 
+pub use base::rules_of;
 pub use change::Change;
 pub use snapshot::Snapshot;
 

@@ -18,5 +18,7 @@ mod properties;
 mod random;
 mod reference_docs;
 mod sequences;
+#[cfg(feature = "service")]
+mod service;
 mod support;
 mod windows;

@@ -1,0 +1,246 @@
+//! From versions of rule sets to rules in service: what of them differs, as changes of single rules.
+//!
+//! A rule is called `tenant/rule-set/rule` there, that of a shadow version `tenant/rule-set@version/rule`; names in documents are free of one another. Windows that documents name are
+//! called by their texts, so that equal ones are kept once, whoever names them.
+
+use super::registry::ALL;
+use crate::compile::{Context, check_rule};
+use crate::event::{Field, Schema};
+use crate::live::{Change, Snapshot, rules_of};
+use crate::rule::lists::Lists;
+use crate::rule::window::{Columns, text};
+use crate::rule::{Clause, Limits, Rule, Status, print};
+use crate::tables::Artifact;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Changes beyond which all rules are compiled together.
+const MANY: usize = 4096;
+
+/// A version in service.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub tenant: Arc<str>,
+    pub rule_set: Arc<str>,
+    pub version: i64,
+    pub shadow: bool,
+    pub artifact: Arc<Artifact>,
+    /// Rules with another status than the version gives them.
+    pub switched: BTreeMap<String, Status>,
+}
+
+impl Entry {
+    /// What the names of its rules begin with.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        let Self { tenant, rule_set, version, .. } = self;
+        if self.shadow { format!("{tenant}/{rule_set}@{version}/") } else { format!("{tenant}/{rule_set}/") }
+    }
+
+    /// Whether both put the same rules in service.
+    fn is_same(&self, other: &Self) -> bool {
+        self.version == other.version && self.switched == other.switched && Arc::ptr_eq(&self.artifact, &other.artifact)
+    }
+
+    /// Its rules as they are in service.
+    ///
+    /// # Errors
+    /// What cannot stand by itself, for whoever wrote the rules.
+    pub fn rules(&self) -> Result<Vec<Rule>, String> {
+        let prefix = self.prefix();
+        let mut rules = standing_alone(&self.artifact)?;
+        for rule in &mut rules {
+            if let Some(status) = self.switched.get(&*rule.id) {
+                rule.status = *status;
+            }
+            if self.shadow && rule.status == Status::Live {
+                rule.status = Status::Shadow;
+            }
+            rule.id = format!("{prefix}{}", rule.id).into();
+            if *self.tenant != *ALL {
+                rule.tenant = Some(Arc::clone(&self.tenant));
+            }
+        }
+        Ok(rules)
+    }
+}
+
+/// The rules of an artifact in texts that need no document: windows are named by their texts.
+///
+/// # Errors
+/// Patterns that name windows or lists.
+pub fn standing_alone(artifact: &Artifact) -> Result<Vec<Rule>, String> {
+    let mut rules = rules_of(artifact).map_err(|error| error.to_string())?;
+    let named = artifact.windows().iter().any(|column| column.name.is_some());
+    let columns = Columns::of(artifact.event_schema(), artifact.windows());
+    let texts = by_texts(artifact);
+    let (lists, limits) = (Lists::new(), Limits::unlimited());
+    let context = Context { schema: artifact.event_schema(), lists: &lists, limits: &limits, threads: 1 };
+    let bare = Columns::new(artifact.event_schema());
+    for rule in &mut rules {
+        let is_pattern = rule.clause != Clause::When;
+        if !is_pattern && !named {
+            continue;
+        }
+        let checked = check_rule(rule, if is_pattern { &bare } else { &columns }, &context);
+        match (checked.expr, checked.pattern) {
+            (Some(expr), _) => rule.when = print::condition(&expr, &texts).into(),
+            (_, Some(_)) => {}
+            _ => {
+                let why = checked.diagnostics.first().map(ToString::to_string).unwrap_or_default();
+                let hint = "patterns in service may not name lists or windows of documents; write out what they say";
+                return Err(format!("the rule `{}` cannot stand by itself: {}\n{hint}", rule.id, why.trim_end()));
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// The fields of an artifact with its windows called by their texts.
+fn by_texts(artifact: &Artifact) -> Schema {
+    let mut schema = artifact.event_schema().clone();
+    for column in artifact.windows() {
+        schema.push(Field { name: text(&column.window, artifact.event_schema()), ty: column.window.ty() });
+    }
+    schema
+}
+
+/// The windows of all entries, each once.
+#[must_use]
+pub fn columns(schema: &Schema, entries: &[Entry]) -> Columns {
+    let mut columns = Columns::new(schema);
+    for column in entries.iter().flat_map(|entry| entry.artifact.windows()) {
+        columns.add(column.window.clone());
+    }
+    columns
+}
+
+/// What is to be done to the rules in service, so that they are those of `after` and no longer those of `before`.
+///
+/// # Errors
+/// Versions whose rules cannot be read.
+pub fn changes(before: &[Entry], after: &[Entry]) -> Result<Vec<Change>, String> {
+    let by_prefix = |entries: &[Entry]| entries.iter().map(|entry| (entry.prefix(), entry.clone())).collect::<BTreeMap<_, _>>();
+    let (mut gone, next) = (by_prefix(before), by_prefix(after));
+    let mut changes = Vec::new();
+    for (prefix, entry) in &next {
+        let was = gone.remove(prefix);
+        if was.as_ref().is_some_and(|was| was.is_same(entry)) {
+            continue;
+        }
+        let mut known: HashMap<Arc<str>, Rule> = match was {
+            Some(was) => was.rules()?.into_iter().map(|rule| (Arc::clone(&rule.id), rule)).collect(),
+            None => HashMap::new(),
+        };
+        for rule in entry.rules()? {
+            match known.remove(&rule.id) {
+                None => changes.push(Change::Add(rule)),
+                Some(was) if was != rule => changes.push(Change::Replace(rule)),
+                Some(_) => {}
+            }
+        }
+        let mut removed: Vec<Arc<str>> = known.into_keys().collect();
+        removed.sort();
+        changes.extend(removed.into_iter().map(Change::Remove));
+    }
+    for entry in gone.into_values() {
+        changes.extend(entry.rules()?.into_iter().map(|rule| Change::Remove(rule.id)));
+    }
+    Ok(changes)
+}
+
+/// Whether all rules must be compiled together for these changes.
+#[must_use]
+pub fn needs_rebuild(snapshot: &Snapshot, changes: &[Change], columns: &Columns) -> bool {
+    let is_pattern = |change: &Change| matches!(change, Change::Add(rule) | Change::Replace(rule) if rule.clause != Clause::When);
+    let known = snapshot.base().windows();
+    let is_new = |window| !known.iter().any(|column| column.window == window);
+    changes.len() > MANY || changes.iter().any(is_pattern) || columns.all().iter().any(|column| is_new(column.window.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::files::RuleFiles;
+    use crate::engine::router::Choice;
+    use crate::live::{LiveEngine, Settings};
+    use bytes::Bytes;
+    use std::path::{Path, PathBuf};
+
+    const SCHEMA: &str = "fields: {card: utf8, amount: int64, at: timestamp(ms), tenant: utf8}\ntime: at\ntenant: tenant\n";
+
+    fn artifact(document: &str) -> Arc<Artifact> {
+        let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).unwrap();
+        let read = |_: &Path| Ok(Bytes::copy_from_slice(document.as_bytes()));
+        let files = RuleFiles::read(&[PathBuf::from("rules.yaml")], &read, &Limits::default()).map_err(|(_, error)| error).unwrap();
+        let compiled = files.compile(&schema, 1, &|_| ());
+        let bytes = compiled.artifact.unwrap_or_else(|| panic!("{:?}", compiled.diagnostics));
+        Arc::new(Artifact::from_bytes(&bytes).unwrap())
+    }
+
+    fn entry(tenant: &str, version: i64, shadow: bool, artifact: &Arc<Artifact>) -> Entry {
+        let switched = BTreeMap::new();
+        Entry { tenant: tenant.into(), rule_set: "main".into(), version, shadow, artifact: Arc::clone(artifact), switched }
+    }
+
+    fn told(changes: &[Change]) -> Vec<String> {
+        let kind = |change: &Change| match change {
+            Change::Add(_) => "+",
+            Change::Replace(_) => "~",
+            Change::Remove(_) => "-",
+            Change::Status(..) => "?",
+        };
+        changes.iter().map(|change| format!("{}{}", kind(change), change.id())).collect()
+    }
+
+    const FIRST: &str = "windows: {spent: 'SUM(amount) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL ''1'' HOUR PRECEDING AND CURRENT ROW)'}\n\
+                         lists: {risky: ['1', '2']}\n\
+                         rules:\n- {id: a, when: amount > 5}\n- {id: b, when: spent > 100}\n- {id: c, when: card IN LIST risky}\n";
+    const SECOND: &str = "lists: {risky: ['1', '3']}\nrules:\n- {id: a, when: 5 < amount}\n- {id: c, when: card IN LIST risky}\n- {id: d, when: amount = 1}\n";
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let (first, second) = (artifact(FIRST), artifact(SECOND));
+        let (one, two) = ([entry("acme", 1, false, &first)], [entry("acme", 2, false, &second)]);
+        assert_eq!(told(&changes(&[], &one).unwrap()), ["+acme/main/a", "+acme/main/b", "+acme/main/c"]);
+        assert_eq!(told(&changes(&one, &one).unwrap()), [""; 0]);
+        assert_eq!(told(&changes(&one, &two).unwrap()), ["~acme/main/c", "+acme/main/d", "-acme/main/b"], "a is the same in other words");
+        let both = [one[0].clone(), entry("acme", 2, true, &second)];
+        assert_eq!(told(&changes(&one, &both).unwrap()), ["+acme/main@2/a", "+acme/main@2/c", "+acme/main@2/d"]);
+        assert_eq!(told(&changes(&one, &[]).unwrap()), ["-acme/main/a", "-acme/main/b", "-acme/main/c"]);
+        let mut off = one.clone();
+        off[0].switched.insert("b".to_owned(), Status::Off);
+        let switched = changes(&one, &off).unwrap();
+        assert!(matches!(&switched[..], [Change::Replace(rule)] if *rule.id == *"acme/main/b" && rule.status == Status::Off));
+        let shadow = entry("acme", 2, true, &second).rules().unwrap();
+        assert!(shadow.iter().all(|rule| rule.status == Status::Shadow && rule.tenant.as_deref() == Some("acme")));
+        assert!(entry(ALL, 2, false, &second).rules().unwrap().iter().all(|rule| rule.tenant.is_none()));
+    }
+
+    #[test]
+    fn rules_stand_by_themselves_in_service() {
+        let first = artifact(FIRST);
+        let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).unwrap();
+        let empty = artifact("rules: []");
+        let live = LiveEngine::new(
+            empty,
+            Lists::new(),
+            Limits::default(),
+            Settings { choice: Choice::Cpu, background: false, ..Settings::default() },
+        )
+        .unwrap();
+        let entries = [entry("acme", 1, false, &first)];
+        let (changes, columns) = (changes(&[], &entries).unwrap(), columns(&schema, &entries));
+        assert!(needs_rebuild(&live.snapshot(), &changes, &columns));
+        let snapshot = live.rebuild(&changes, columns.clone()).unwrap();
+        assert_eq!((snapshot.rules(), snapshot.base().windows().len()), (3, 1));
+        assert!(!needs_rebuild(&snapshot, &changes, &columns), "the window is there");
+        let window = snapshot.rule(snapshot.find("acme/main/b").unwrap()).unwrap();
+        assert!(window.when.starts_with("\"SUM(amount) OVER (PARTITION BY card"), "{}", window.when);
+        let listed = "lists: {risky: ['1']}\nrules:\n- id: p\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    PATTERN (a b) DEFINE b AS card IN LIST risky\n";
+        let refused = standing_alone(&artifact(listed)).unwrap_err();
+        assert!(refused.contains("`p` cannot stand by itself") && refused.contains("risky"), "{refused}");
+        let alone = listed.replace("card IN LIST risky", "amount > a.amount");
+        assert_eq!(standing_alone(&artifact(&alone)).unwrap().len(), 1);
+    }
+}

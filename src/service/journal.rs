@@ -1,0 +1,199 @@
+//! The events that were judged, in files of lines, in the order in which they were: what state is made of at the next start, and what rules are tried on.
+//!
+//! A file is called by the number of its first event. An event is in the journal before anyone is told what became of it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Bytes of a file, after which a new one is begun.
+const FILE_BYTES: u64 = 64 << 20;
+
+const ENDING: &str = ".ndjson";
+
+/// A journal that is written to.
+pub struct Journal {
+    folder: PathBuf,
+    /// Its name: numbers of events mean something together with it.
+    pub name: String,
+    file: File,
+    /// Bytes of the last file, after the last whole event.
+    bytes: u64,
+    next_row: u64,
+    /// The first event of each file, ascending.
+    firsts: Vec<u64>,
+    /// Events to keep.
+    keep: u64,
+    sync: Option<Duration>,
+    synced: Instant,
+}
+
+/// Files to be read, one after the other, each with the number of its first event.
+pub type Files = Vec<(u64, PathBuf)>;
+
+impl Journal {
+    /// Opens the journal in a folder, which is made where there is none. What a process left half written is cut off: nobody was told of it.
+    ///
+    /// # Errors
+    /// A folder that cannot be read or written.
+    pub fn open(folder: &Path, keep: u64, sync: Option<Duration>) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let mut firsts: Vec<u64> = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            firsts.extend(name.strip_suffix(ENDING).and_then(|number| number.parse::<u64>().ok()));
+        }
+        firsts.sort_unstable();
+        if firsts.is_empty() {
+            firsts.push(0);
+        }
+        let first = firsts[firsts.len() - 1];
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path(folder, first))?;
+        let (rows, bytes) = whole_lines(&mut file)?;
+        file.set_len(bytes)?;
+        let name = name(folder)?;
+        let synced = Instant::now();
+        Ok(Self { folder: folder.to_owned(), name, file, bytes, next_row: first + rows, firsts, keep, sync, synced })
+    }
+
+    /// The number of the next event.
+    #[must_use]
+    pub const fn next_row(&self) -> u64 {
+        self.next_row
+    }
+
+    /// The files that hold the last `events` events, or more.
+    #[must_use]
+    pub fn files(&self, events: u64) -> Files {
+        let from = self.next_row.saturating_sub(events);
+        let first = self.firsts.partition_point(|first| *first <= from).saturating_sub(1);
+        self.firsts[first..].iter().map(|first| (*first, path(&self.folder, *first))).collect()
+    }
+
+    /// Adds events: `lines`, each with its end, `rows` of them.
+    ///
+    /// # Errors
+    /// When they cannot be written. Then none of them is in the journal.
+    pub fn append(&mut self, lines: &[u8], rows: u64) -> io::Result<()> {
+        if self.bytes >= FILE_BYTES {
+            self.begin_file()?;
+        }
+        if let Err(error) = self.file.write_all(lines) {
+            // What was written of them is taken back; where even that fails, so does all that follows.
+            self.file.set_len(self.bytes)?;
+            return Err(error);
+        }
+        self.bytes += lines.len() as u64;
+        self.next_row += rows;
+        if self.sync.is_some_and(|sync| self.synced.elapsed() >= sync) {
+            self.file.sync_data()?;
+            self.synced = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn begin_file(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.file = OpenOptions::new().create(true).append(true).open(path(&self.folder, self.next_row))?;
+        self.firsts.push(self.next_row);
+        self.bytes = 0;
+        while self.firsts.len() > 1 && self.next_row - self.firsts[1] >= self.keep {
+            fs::remove_file(path(&self.folder, self.firsts.remove(0)))?;
+        }
+        Ok(())
+    }
+
+    /// Has everything on disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn path(folder: &Path, first: u64) -> PathBuf {
+    folder.join(format!("{first:020}{ENDING}"))
+}
+
+/// Lines that are whole, and their bytes.
+fn whole_lines(file: &mut File) -> io::Result<(u64, u64)> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut rows, mut read, mut whole) = (0, 0_u64, 0);
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok((rows, whole));
+        }
+        for at in memchr::memchr_iter(b'\n', buffer) {
+            rows += 1;
+            whole = read + at as u64 + 1;
+        }
+        let length = buffer.len();
+        read += length as u64;
+        reader.consume(length);
+    }
+}
+
+/// The name of the journal in a folder, which is given to it once.
+fn name(folder: &Path) -> io::Result<String> {
+    let path = folder.join("name");
+    let mut name = String::new();
+    match File::open(&path) {
+        Ok(mut file) => {
+            file.read_to_string(&mut name)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut random = [0_u8; 16];
+            getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+            name = blake3::hash(&random).to_hex()[..32].to_owned();
+            fs::write(&path, &name)?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &Files) -> String {
+        files.iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_was_half_written_is_cut_off_and_the_rest_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path(), 10, None).unwrap();
+        journal.append(b"{\"n\":0}\n{\"n\":1}\n", 2).unwrap();
+        let (name, files) = (journal.name.clone(), journal.files(10));
+        assert_eq!((journal.next_row(), files.len()), (2, 1));
+        drop(journal);
+        OpenOptions::new().append(true).open(&files[0].1).unwrap().write_all(b"{\"n\":2").unwrap();
+        let mut journal = Journal::open(folder.path(), 10, Some(Duration::ZERO)).unwrap();
+        assert_eq!((journal.next_row(), &journal.name), (2, &name));
+        journal.append(b"{\"n\":3}\n", 1).unwrap();
+        assert_eq!(read(&journal.files(10)), "{\"n\":0}\n{\"n\":1}\n{\"n\":3}\n");
+    }
+
+    #[test]
+    fn old_events_go_file_by_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path(), 5, None).unwrap();
+        for row in 0..30 {
+            journal.append(format!("{row}\n").as_bytes(), 1).unwrap();
+            if row % 3 == 2 {
+                journal.begin_file().unwrap();
+            }
+        }
+        let kept = journal.files(u64::MAX);
+        assert_eq!(kept.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [24, 27, 30]);
+        assert_eq!(read(&kept), "24\n25\n26\n27\n28\n29\n");
+        assert_eq!(journal.files(2).first().map(|(first, _)| *first), Some(27));
+        drop(journal);
+        assert_eq!(Journal::open(folder.path(), 5, None).unwrap().next_row(), 30);
+    }
+}

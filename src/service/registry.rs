@@ -1,0 +1,365 @@
+//! What outlasts the process besides events: tenants, keys, versions of rule sets, which of them are in service, and the audit log; in SQLite or PostgreSQL.
+//!
+//! Every change and its entry in the audit log are one transaction.
+
+use super::audit::{self, Entry};
+use super::auth::{Key, Role};
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{AnyPool, Row};
+
+/// The tenant whose rule sets are for the events of every tenant.
+pub const ALL: &str = "all";
+
+/// Statements that make the tables, in both databases.
+const TABLES: [&str; 8] = [
+    "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, suspended BIGINT NOT NULL, created BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS api_keys (id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, tenant TEXT, created BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS versions (tenant TEXT NOT NULL, rule_set TEXT NOT NULL, version BIGINT NOT NULL, hash TEXT NOT NULL, rules BIGINT NOT NULL, \
+     author TEXT NOT NULL, note TEXT NOT NULL, created BIGINT NOT NULL, PRIMARY KEY (tenant, rule_set, version))",
+    "CREATE TABLE IF NOT EXISTS active (tenant TEXT NOT NULL, rule_set TEXT NOT NULL, version BIGINT NOT NULL, mode TEXT NOT NULL, since BIGINT NOT NULL, \
+     PRIMARY KEY (tenant, rule_set, version))",
+    "CREATE TABLE IF NOT EXISTS activations (tenant TEXT NOT NULL, rule_set TEXT NOT NULL, number BIGINT NOT NULL, version BIGINT NOT NULL, \
+     PRIMARY KEY (tenant, rule_set, number))",
+    "CREATE TABLE IF NOT EXISTS switches (tenant TEXT NOT NULL, rule_set TEXT NOT NULL, rule TEXT NOT NULL, status TEXT NOT NULL, \
+     PRIMARY KEY (tenant, rule_set, rule))",
+    "CREATE TABLE IF NOT EXISTS audit (number BIGINT PRIMARY KEY, time BIGINT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, tenant TEXT NOT NULL, \
+     detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)",
+];
+
+/// A version of a rule set. It never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub tenant: String,
+    pub rule_set: String,
+    pub version: i64,
+    /// Of the compiled rules.
+    pub hash: String,
+    pub rules: i64,
+    pub author: String,
+    pub note: String,
+    /// Milliseconds since 1970.
+    pub created: i64,
+}
+
+/// A version in service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Active {
+    pub tenant: String,
+    pub rule_set: String,
+    pub version: i64,
+    pub shadow: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    pub name: String,
+    pub suspended: bool,
+    pub created: i64,
+}
+
+/// A rule whose status is other than its version says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    pub tenant: String,
+    pub rule_set: String,
+    pub rule: String,
+    /// live, shadow or off.
+    pub status: String,
+}
+
+/// Who does something, and when: what the audit log says of a change.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    pub name: String,
+    /// Milliseconds since 1970.
+    pub now: i64,
+}
+
+pub type Result<T> = std::result::Result<T, sqlx::Error>;
+
+type Transaction = sqlx::Transaction<'static, sqlx::Any>;
+
+/// The registry.
+#[derive(Clone)]
+pub struct Registry {
+    pool: AnyPool,
+}
+
+/// Changes that are made together, or not at all.
+pub struct Edit {
+    transaction: Transaction,
+}
+
+impl Registry {
+    /// Opens a registry, and makes its tables where there are none.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn open(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let is_sqlite = url.starts_with("sqlite:");
+        // SQLite has one writer; a second connection would only find it locked.
+        let pool = AnyPoolOptions::new().max_connections(if is_sqlite { 1 } else { 8 }).connect(url).await?;
+        if is_sqlite {
+            sqlx::query("PRAGMA journal_mode = WAL").execute(&pool).await?;
+        }
+        for statement in TABLES {
+            sqlx::query(statement).execute(&pool).await?;
+        }
+        Ok(Self { pool })
+    }
+
+    /// Begins changes.
+    ///
+    /// # Errors
+    /// What the database says; so do all that follow.
+    pub async fn edit(&self) -> Result<Edit> {
+        Ok(Edit { transaction: self.pool.begin().await? })
+    }
+
+    pub async fn setting(&self, name: &str) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT value FROM settings WHERE name = $1").bind(name).fetch_optional(&self.pool).await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
+    pub async fn tenants(&self) -> Result<Vec<Tenant>> {
+        let rows = sqlx::query("SELECT name, suspended, created FROM tenants ORDER BY name").fetch_all(&self.pool).await?;
+        let tenant =
+            |row: &AnyRow| Ok(Tenant { name: row.try_get(0)?, suspended: row.try_get::<i64, _>(1)? != 0, created: row.try_get(2)? });
+        rows.iter().map(tenant).collect()
+    }
+
+    pub async fn keys(&self) -> Result<Vec<Key>> {
+        let rows =
+            sqlx::query("SELECT id, hash, name, role, tenant, created FROM api_keys ORDER BY created, id").fetch_all(&self.pool).await?;
+        let key = |row: &AnyRow| {
+            let role: String = row.try_get(3)?;
+            Ok(Key {
+                id: row.try_get(0)?,
+                hash: row.try_get(1)?,
+                name: row.try_get(2)?,
+                role: Role::parse(&role).ok_or_else(|| sqlx::Error::Decode(format!("there is no role {role}").into()))?,
+                tenant: row.try_get(4)?,
+                created: row.try_get(5)?,
+            })
+        };
+        rows.iter().map(key).collect()
+    }
+
+    /// The versions of a rule set, the newest first.
+    pub async fn versions(&self, tenant: &str, rule_set: &str) -> Result<Vec<Version>> {
+        let sql = "SELECT tenant, rule_set, version, hash, rules, author, note, created FROM versions \
+                   WHERE tenant = $1 AND rule_set = $2 ORDER BY version DESC";
+        sqlx::query(sql).bind(tenant).bind(rule_set).fetch_all(&self.pool).await?.iter().map(version).collect()
+    }
+
+    pub async fn version(&self, tenant: &str, rule_set: &str, number: i64) -> Result<Option<Version>> {
+        let sql = "SELECT tenant, rule_set, version, hash, rules, author, note, created FROM versions \
+                   WHERE tenant = $1 AND rule_set = $2 AND version = $3";
+        let row = sqlx::query(sql).bind(tenant).bind(rule_set).bind(number).fetch_optional(&self.pool).await?;
+        row.as_ref().map(version).transpose()
+    }
+
+    /// The names of a tenant's rule sets.
+    pub async fn rule_sets(&self, tenant: &str) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT rule_set FROM versions WHERE tenant = $1 ORDER BY rule_set";
+        sqlx::query(sql).bind(tenant).fetch_all(&self.pool).await?.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    /// All versions in service, in order.
+    pub async fn active(&self) -> Result<Vec<Active>> {
+        let sql = "SELECT tenant, rule_set, version, mode FROM active ORDER BY tenant, rule_set, version";
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        let active = |row: &AnyRow| {
+            let shadow = row.try_get::<String, _>(3)? == "shadow";
+            Ok(Active { tenant: row.try_get(0)?, rule_set: row.try_get(1)?, version: row.try_get(2)?, shadow })
+        };
+        rows.iter().map(active).collect()
+    }
+
+    pub async fn switches(&self) -> Result<Vec<Switch>> {
+        let sql = "SELECT tenant, rule_set, rule, status FROM switches ORDER BY tenant, rule_set, rule";
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        let switch = |row: &AnyRow| {
+            Ok(Switch { tenant: row.try_get(0)?, rule_set: row.try_get(1)?, rule: row.try_get(2)?, status: row.try_get(3)? })
+        };
+        rows.iter().map(switch).collect()
+    }
+
+    /// The version that was live before the one that is.
+    pub async fn live_before(&self, tenant: &str, rule_set: &str) -> Result<Option<i64>> {
+        let sql = "SELECT version FROM activations WHERE tenant = $1 AND rule_set = $2 ORDER BY number DESC";
+        let rows = sqlx::query(sql).bind(tenant).bind(rule_set).fetch_all(&self.pool).await?;
+        let versions: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_>>()?;
+        Ok(versions.first().and_then(|live| versions.iter().find(|version| *version != live)).copied())
+    }
+
+    /// Entries of the audit log after number `after`, at most so many; of one tenant, or of all.
+    pub async fn audit(&self, after: i64, limit: i64, tenant: Option<&str>) -> Result<Vec<Entry>> {
+        let sql = "SELECT number, time, actor, action, tenant, detail, previous, hash FROM audit \
+                   WHERE number > $1 AND ($2 = '' OR tenant = $2) ORDER BY number LIMIT $3";
+        let rows = sqlx::query(sql).bind(after).bind(tenant.unwrap_or_default()).bind(limit).fetch_all(&self.pool).await?;
+        rows.iter().map(entry).collect()
+    }
+}
+
+impl Edit {
+    /// Makes the changes last.
+    pub async fn commit(self) -> Result<()> {
+        self.transaction.commit().await
+    }
+
+    /// Writes an entry of the audit log: what a change is, for whom. `detail` is JSON without anything sensitive.
+    pub async fn log(&mut self, actor: &Actor, action: &str, tenant: &str, detail: &serde_json::Value) -> Result<()> {
+        let last =
+            sqlx::query("SELECT number, time, actor, action, tenant, detail, previous, hash FROM audit ORDER BY number DESC LIMIT 1");
+        let last = last.fetch_optional(&mut *self.transaction).await?.as_ref().map(entry).transpose()?;
+        let next = audit::next(last.as_ref(), actor, action, tenant, detail);
+        sqlx::query(
+            "INSERT INTO audit (number, time, actor, action, tenant, detail, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(next.number)
+        .bind(next.time)
+        .bind(next.actor)
+        .bind(next.action)
+        .bind(next.tenant)
+        .bind(next.detail)
+        .bind(next.previous)
+        .bind(next.hash)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    pub async fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        sqlx::query(sql).bind(name).bind(value).execute(&mut *self.transaction).await.map(drop)
+    }
+
+    pub async fn put_tenant(&mut self, tenant: &Tenant) -> Result<()> {
+        let sql = "INSERT INTO tenants (name, suspended, created) VALUES ($1, $2, $3) \
+                   ON CONFLICT (name) DO UPDATE SET suspended = excluded.suspended";
+        let query = sqlx::query(sql).bind(tenant.name.clone()).bind(i64::from(tenant.suspended)).bind(tenant.created);
+        query.execute(&mut *self.transaction).await.map(drop)
+    }
+
+    /// Removes a tenant with all that is its own, but for the audit log.
+    pub async fn remove_tenant(&mut self, name: &str) -> Result<()> {
+        for sql in [
+            "DELETE FROM switches WHERE tenant = $1",
+            "DELETE FROM activations WHERE tenant = $1",
+            "DELETE FROM active WHERE tenant = $1",
+            "DELETE FROM versions WHERE tenant = $1",
+            "DELETE FROM api_keys WHERE tenant = $1",
+            "DELETE FROM tenants WHERE name = $1",
+        ] {
+            sqlx::query(sql).bind(name).execute(&mut *self.transaction).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn add_key(&mut self, key: &Key) -> Result<()> {
+        sqlx::query("INSERT INTO api_keys (id, hash, name, role, tenant, created) VALUES ($1, $2, $3, $4, $5, $6)")
+            .bind(key.id.clone())
+            .bind(key.hash.clone())
+            .bind(key.name.clone())
+            .bind(key.role.name())
+            .bind(key.tenant.clone())
+            .bind(key.created)
+            .execute(&mut *self.transaction)
+            .await
+            .map(drop)
+    }
+
+    pub async fn remove_key(&mut self, id: &str) -> Result<()> {
+        sqlx::query("DELETE FROM api_keys WHERE id = $1").bind(id).execute(&mut *self.transaction).await.map(drop)
+    }
+
+    /// Adds a version; its number is the next one of its rule set, whatever it says.
+    pub async fn add_version(&mut self, mut version: Version) -> Result<Version> {
+        let sql = "SELECT COALESCE(MAX(version), 0) FROM versions WHERE tenant = $1 AND rule_set = $2";
+        let last = sqlx::query(sql).bind(version.tenant.clone()).bind(version.rule_set.clone()).fetch_one(&mut *self.transaction).await?;
+        version.version = last.try_get::<i64, _>(0)? + 1;
+        sqlx::query(
+            "INSERT INTO versions (tenant, rule_set, version, hash, rules, author, note, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(version.tenant.clone())
+        .bind(version.rule_set.clone())
+        .bind(version.version)
+        .bind(version.hash.clone())
+        .bind(version.rules)
+        .bind(version.author.clone())
+        .bind(version.note.clone())
+        .bind(version.created)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(version)
+    }
+
+    /// Puts a version in service: live in the place of the one that was, or as a shadow beside it.
+    pub async fn activate(&mut self, active: &Active, now: i64) -> Result<()> {
+        let (tenant, rule_set) = (&active.tenant, &active.rule_set);
+        if !active.shadow {
+            let sql = "DELETE FROM active WHERE tenant = $1 AND rule_set = $2 AND mode = 'live'";
+            sqlx::query(sql).bind(tenant.clone()).bind(rule_set.clone()).execute(&mut *self.transaction).await?;
+            let sql = "INSERT INTO activations (tenant, rule_set, number, version) \
+                       SELECT $1, $2, COALESCE(MAX(number), 0) + 1, $3 FROM activations WHERE tenant = $1 AND rule_set = $2";
+            let query = sqlx::query(sql).bind(tenant.clone()).bind(rule_set.clone()).bind(active.version);
+            query.execute(&mut *self.transaction).await?;
+        }
+        let sql = "INSERT INTO active (tenant, rule_set, version, mode, since) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (tenant, rule_set, version) DO UPDATE SET mode = excluded.mode, since = excluded.since";
+        sqlx::query(sql)
+            .bind(tenant.clone())
+            .bind(rule_set.clone())
+            .bind(active.version)
+            .bind(if active.shadow { "shadow" } else { "live" })
+            .bind(now)
+            .execute(&mut *self.transaction)
+            .await
+            .map(drop)
+    }
+
+    /// Takes a version out of service.
+    pub async fn deactivate(&mut self, active: &Active) -> Result<()> {
+        let sql = "DELETE FROM active WHERE tenant = $1 AND rule_set = $2 AND version = $3";
+        let query = sqlx::query(sql).bind(active.tenant.clone()).bind(active.rule_set.clone()).bind(active.version);
+        query.execute(&mut *self.transaction).await.map(drop)
+    }
+
+    /// Gives a rule another status than its version says, or, without one, that again.
+    pub async fn switch(&mut self, tenant: &str, rule_set: &str, rule: &str, status: Option<&str>) -> Result<()> {
+        let sql = "DELETE FROM switches WHERE tenant = $1 AND rule_set = $2 AND rule = $3";
+        sqlx::query(sql).bind(tenant).bind(rule_set).bind(rule).execute(&mut *self.transaction).await?;
+        let Some(status) = status else { return Ok(()) };
+        let sql = "INSERT INTO switches (tenant, rule_set, rule, status) VALUES ($1, $2, $3, $4)";
+        sqlx::query(sql).bind(tenant).bind(rule_set).bind(rule).bind(status).execute(&mut *self.transaction).await.map(drop)
+    }
+}
+
+fn version(row: &AnyRow) -> Result<Version> {
+    Ok(Version {
+        tenant: row.try_get(0)?,
+        rule_set: row.try_get(1)?,
+        version: row.try_get(2)?,
+        hash: row.try_get(3)?,
+        rules: row.try_get(4)?,
+        author: row.try_get(5)?,
+        note: row.try_get(6)?,
+        created: row.try_get(7)?,
+    })
+}
+
+fn entry(row: &AnyRow) -> Result<Entry> {
+    Ok(Entry {
+        number: row.try_get(0)?,
+        time: row.try_get(1)?,
+        actor: row.try_get(2)?,
+        action: row.try_get(3)?,
+        tenant: row.try_get(4)?,
+        detail: row.try_get(5)?,
+        previous: row.try_get(6)?,
+        hash: row.try_get(7)?,
+    })
+}

@@ -1,0 +1,34 @@
+//! The process from its first to its last moment.
+
+use super::api;
+use super::config::Config;
+use super::core::Service;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// What the caller is told once requests are taken.
+#[derive(Debug)]
+pub struct Started {
+    pub address: SocketAddr,
+    /// The first key, which is shown this once.
+    pub key: Option<String>,
+}
+
+/// Serves until `stop` is done, then ends what was begun.
+///
+/// # Errors
+/// What cannot be opened, read or listened at.
+pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
+    let listen = config.http.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen} cannot be listened at: {error}"))?;
+    let (service, key) = Service::open(config).await?;
+    #[expect(clippy::arc_with_non_send_sync, reason = "it is both, or the router would not take it; the lint loses its way in the registry's pool")]
+    let service = Arc::new(service);
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    started(&Started { address, key });
+    let served = axum::serve(listener, api::router(&service)).with_graceful_shutdown(stop).await;
+    service.stop();
+    served.map_err(|error| format!("serving ended: {error}"))
+}
