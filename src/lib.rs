@@ -61,11 +61,11 @@
 //! | `engine` | `encode`, `event`, `expr`, `flow`, `id`, `matcher`, `tables` |
 //! | `temporal` | `event`, `expr`, `flow`, `id`, `pattern`, `window` |
 //! | `decide` | `flow`, `id`, `tables` |
-//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `pattern`, `rule`, `tables`, `window` |
+//! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `pattern`, `rule`, `tables` |
 //! | `stream` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `tables`, `temporal`, `window` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id`, `snapshot`, `temporal` |
-//! | `service` | `codec`, `compile`, `engine`, `event`, `flow`, `id`, `live`, `rule`, `stream`, `tables`, `temporal` |
+//! | `service` | `codec`, `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `stream`, `tables`, `temporal` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `service`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
 //!
@@ -83,6 +83,9 @@
 //! # Modules
 //!
 //! In groups that are best read one after the other: what everything is made of, the rule path, the judge, the data path, the edges, and what it is measured with.
+
+// What a process holds is nested deep, down to the handles of a GPU: proving that threads may share it takes more steps than the default of 128.
+#![recursion_limit = "256"]
 
 // What everything is made of.
 pub mod event;

@@ -24,7 +24,6 @@ pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Futu
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen} cannot be listened at: {error}"))?;
     let (service, key) = Service::open(config).await?;
-    #[expect(clippy::arc_with_non_send_sync, reason = "it is both, or the router would not take it; the lint loses its way in the registry's pool")]
     let service = Arc::new(service);
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     started(&Started { address, key });
