@@ -133,7 +133,8 @@ async fn healthz() -> &'static str {
 
 async fn readyz(State(service): Handle) -> Answered<&'static str> {
     let unready = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready", detail);
-    match service.shared.trouble() {
+    let ended = service.running().filter(|running| running.scorer.has_ended()).map(|_| "nobody judges events any more".to_owned());
+    match service.shared.trouble().or(ended) {
         Some(trouble) => Err(unready(trouble)),
         None => Ok("ready\n"),
     }
@@ -204,7 +205,9 @@ async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answ
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let (mut lines, rows, alone) = events(&bytes, kind)?;
     let Some(running) = service.running() else {
-        return Err(Problem::conflict("there is no schema yet; push a rule set with its schema, or PUT /v1/schema"));
+        return Err(Problem::conflict(
+            "there is no schema yet; push a rule set of the tenant `all` with its schema.yaml, or PUT /v1/schema",
+        ));
     };
     let tenant = key.tenant.as_deref().zip(running.schema.tenant);
     if let Some((tenant, field)) = tenant {

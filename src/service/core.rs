@@ -49,6 +49,8 @@ pub struct Service {
     running: RwLock<Option<Arc<Running>>>,
     /// The versions in service. Whoever changes what is in service, or the registry, holds it.
     deployed: tokio::sync::Mutex<Vec<Entry>>,
+    /// Held while the schema is set: judging begins once.
+    beginning: tokio::sync::Mutex<()>,
 }
 
 /// A file that a push brings.
@@ -89,6 +91,7 @@ impl Service {
             keys: RwLock::default(),
             running: RwLock::default(),
             deployed: tokio::sync::Mutex::default(),
+            beginning: tokio::sync::Mutex::default(),
             config,
         };
         let read = |error: sqlx::Error| about("the registry cannot be read", &error);
@@ -145,7 +148,9 @@ impl Service {
     }
 
     fn needed(&self) -> Result<Arc<Running>, Problem> {
-        self.running().ok_or_else(|| Problem::conflict("there is no schema yet; push a rule set with its schema, or PUT /v1/schema"))
+        self.running().ok_or_else(|| {
+            Problem::conflict("there is no schema yet; push a rule set of the tenant `all` with its schema.yaml, or PUT /v1/schema")
+        })
     }
 
     /// Begins to judge events of this schema by the versions that the registry has in service.
@@ -205,6 +210,7 @@ impl Service {
     /// Sets the schema of the events, once.
     pub async fn set_schema(&self, text: &str, actor: &Actor) -> Result<(), Problem> {
         let schema = Schema::parse("schema", text.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))?;
+        let _beginning = self.beginning.lock().await;
         if let Some(running) = self.running() {
             if running.schema == schema {
                 return Ok(());
@@ -218,7 +224,7 @@ impl Service {
         self.begin(schema).await.map_err(|error| Problem::internal(&error))
     }
 
-    /// Compiles files to a version of a rule set, and keeps it.
+    /// Compiles files to a version of a rule set, and keeps it. A schema among them is the one of the events, if there is none yet and the rule set is for every tenant.
     pub async fn push(
         self: &Arc<Self>,
         tenant: &str,
@@ -228,7 +234,7 @@ impl Service {
         actor: &Actor,
     ) -> Result<Pushed, Problem> {
         let schema_file = files.iter().find(|file| file.name == "schema.yaml").map(|file| file.bytes.clone());
-        if let Some(bytes) = schema_file {
+        if let Some(bytes) = schema_file.filter(|_| tenant == ALL || self.running().is_some()) {
             let text = std::str::from_utf8(&bytes).map_err(|_| Problem::bad_request("schema.yaml: not UTF-8"))?;
             self.set_schema(text, actor).await?;
         }

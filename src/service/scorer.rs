@@ -130,6 +130,12 @@ impl Scorer {
         })
     }
 
+    /// Whether nobody judges any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Ends after all that waits was judged, and has the journal on disk.
     pub fn stop(&self) {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };

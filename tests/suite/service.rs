@@ -259,7 +259,9 @@ fn each_event_is_judged_by_one_generation() {
 fn tenants_are_apart() {
     let folder = folder();
     let process = Process::start(folder.path(), None);
-    for (tenant, limit) in [("acme", 10), ("zeta", 50), ("all", 90)] {
+    let early = json!({"files": [{"name": "schema.yaml", "text": SCHEMA}, {"name": "rules.yaml", "text": large(1, "block")}]});
+    assert_eq!(process.call("POST", "/v1/tenants/acme/rule-sets/main/versions", &early).0, 409, "no tenant sets the schema of all");
+    for (tenant, limit) in [("all", 90), ("acme", 10), ("zeta", 50)] {
         let version = process.push(tenant, &large(limit, "review"));
         process.activate(tenant, version);
     }
@@ -324,6 +326,8 @@ fn tenants_are_apart() {
 fn shadows_and_switches() {
     let folder = folder();
     let process = Process::start(folder.path(), None);
+    let set = process.send("PUT", "/v1/schema", &process.key, "application/yaml", SCHEMA.as_bytes());
+    assert_eq!(set.0, 200, "{}", set.1);
     let (live, shadow) = (process.push("acme", &large(50, "review")), process.push("acme", &large(10, "block")));
     process.activate("acme", live);
     let path = "/v1/tenants/acme/rule-sets/main";
