@@ -17,6 +17,7 @@ mod patterns;
 mod properties;
 mod random;
 mod reference_docs;
+mod row_conditions;
 mod sequences;
 mod support;
 mod windows;
