@@ -4,6 +4,10 @@ use dynamic_cep::event::EventBatch;
 use std::fs::read_to_string;
 use std::time::Instant;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What `--stream CASE PATTERNS ROWS WARM` asks for in place of criterion's benches.
 pub struct Stream {
     pub case: String,

@@ -283,27 +283,36 @@ fn memory(what: &str) -> i64 {
     line.and_then(|line| line.split_whitespace().nth(1)?.parse::<i64>().ok()).unwrap_or(0) / 1024
 }
 
-/// A count and a sum, as other engines are asked them: `windows`.
+/// `windows`: a count and a sum, as other engines are asked them, or twenty windows.
 fn streamed(stream: &Stream) {
+    const DAY: i64 = 86_400_000;
     assert_eq!(stream.case, "windows");
+    let (windows, lengths) = match stream.patterns {
+        2 => (count_and_sum(), vec![7 * DAY]),
+        20 => (twenty(), vec![DAY / 24, DAY, 7 * DAY, 30 * DAY]),
+        many => panic!("{many} windows are not 2 or 20"),
+    };
+    // Of the counts and the sums of whole numbers.
     let mut expected = 0;
-    let mut held: Vec<(VecDeque<(i64, i64)>, i64)> = vec![Default::default(); KEYS as usize];
+    let mut held: Vec<VecDeque<(i64, i64)>> = vec![VecDeque::new(); KEYS as usize];
     for number in 0..stream.rows as u64 {
         let (time, cents) = ((number * MONTH / (KEYS * 10)) as i64, (random(number) >> 40) as i64 % 100_000);
-        let (payments, sum) = &mut held[(random(number) % KEYS) as usize];
+        let payments = &mut held[(random(number) % KEYS) as usize];
         payments.push_back((time, cents));
-        *sum += cents;
-        while payments[0].0 < time - 7 * 86_400_000 {
-            *sum -= payments.pop_front().map_or(0, |(_, cents)| cents);
+        while payments[0].0 < time - lengths[lengths.len() - 1] {
+            payments.pop_front();
         }
-        expected += payments.len() as i64 + *sum;
+        for length in &lengths {
+            expected += payments.iter().rev().take_while(|(at, _)| *at >= time - length).map(|(_, cents)| 1 + cents).sum::<i64>();
+        }
     }
     let schema = schema();
-    let mut windows = Windows::new(&schema, &count_and_sum(), 0);
+    let mut windows = Windows::new(&schema, &windows, 0);
     let mut sum = 0;
     let take = |batch: &EventBatch| {
         let columns = windows.take(batch).expect("all in memory");
-        sum += columns.iter().map(|column| column.as_primitive::<Int64Type>().iter().flatten().sum::<i64>()).sum::<i64>();
+        let whole = columns.iter().filter_map(|column| column.as_primitive_opt::<Int64Type>());
+        sum += whole.map(|column| column.iter().flatten().sum::<i64>()).sum::<i64>();
         batch.rows()
     };
     stream.run(BATCH, |number| batch(&schema, number), take);

@@ -7,8 +7,8 @@ use arrow::array::types::{
     Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNanoType, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt64Type,
 };
-use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
-use arrow::buffer::ScalarBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, new_null_array};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use std::sync::Arc;
 
@@ -51,28 +51,91 @@ pub fn timestamp_ticks(array: &dyn Array, unit: TimeUnit) -> &ScalarBuffer<i64> 
     }
 }
 
-/// The value of a row of a canonical column of type `ty`.
+/// The value of a row of a canonical column of type `ty`. Of many rows [`Cells`] tell them sooner.
 #[must_use]
 pub fn value_at(array: &dyn Array, ty: Type, row: usize) -> Value {
-    if array.is_null(row) {
-        return Value::Null;
+    Cells::new(array, ty).value(row)
+}
+
+/// A canonical column to be read row by row: what its type is, is looked at once.
+#[derive(Clone, Copy)]
+pub struct Cells<'b> {
+    nulls: Option<&'b NullBuffer>,
+    pub ty: Type,
+    pub values: CellValues<'b>,
+}
+
+/// The values of a column; NULLs have any.
+#[derive(Clone, Copy)]
+pub enum CellValues<'b> {
+    /// All are NULL.
+    Nulls,
+    Bools(&'b BooleanArray),
+    /// Whole numbers, floats and instants, by their bits.
+    Words(&'b [u64]),
+    Dates(&'b [i32]),
+    Decimals(&'b [i128]),
+    /// For each row the number of its text.
+    Texts(&'b [i32], &'b StringArray),
+    Intervals(&'b [IntervalMonthDayNano]),
+}
+
+impl<'b> Cells<'b> {
+    /// The cells of a column of the [`canonical_type`] of `ty`.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    #[must_use]
+    pub fn new(array: &'b dyn Array, ty: Type) -> Self {
+        let values = match ty {
+            Type::Null => CellValues::Nulls,
+            Type::Bool => CellValues::Bools(array.as_boolean()),
+            Type::Int => CellValues::Words(bytemuck::cast_slice(array.as_primitive::<Int64Type>().values())),
+            Type::UInt => CellValues::Words(array.as_primitive::<UInt64Type>().values()),
+            Type::Float => CellValues::Words(bytemuck::cast_slice(array.as_primitive::<Float64Type>().values())),
+            Type::Timestamp(unit) => CellValues::Words(bytemuck::cast_slice(timestamp_ticks(array, unit))),
+            Type::Date => CellValues::Dates(array.as_primitive::<Date32Type>().values()),
+            Type::Decimal { .. } => CellValues::Decimals(array.as_primitive::<Decimal128Type>().values()),
+            Type::Text => {
+                let array = array.as_dictionary::<Int32Type>();
+                CellValues::Texts(array.keys().values(), array.values().as_string())
+            }
+            Type::Interval => CellValues::Intervals(array.as_primitive::<IntervalMonthDayNanoType>().values()),
+        };
+        Self { nulls: array.nulls(), ty, values }
     }
-    match ty {
-        Type::Null => Value::Null,
-        Type::Bool => Value::Bool(array.as_boolean().value(row)),
-        Type::Int => Value::Int(array.as_primitive::<Int64Type>().value(row)),
-        Type::UInt => Value::UInt(array.as_primitive::<UInt64Type>().value(row)),
-        Type::Float => Value::Float(array.as_primitive::<Float64Type>().value(row)),
-        Type::Decimal { scale } => Value::Decimal { units: array.as_primitive::<Decimal128Type>().value(row), scale },
-        Type::Text => {
-            let array = array.as_dictionary::<Int32Type>();
-            Value::Text(array.values().as_string::<i32>().value(array.keys().value(row) as usize).into())
+
+    /// Whether the cell of a row is other than NULL, where the column is not one of NULLs alone.
+    #[inline]
+    #[must_use]
+    pub fn is_valid(&self, row: usize) -> bool {
+        self.nulls.is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn value(&self, row: usize) -> Value {
+        if !self.is_valid(row) {
+            return Value::Null;
         }
-        Type::Timestamp(unit) => Value::Timestamp { ticks: timestamp_ticks(array, unit)[row], unit },
-        Type::Date => Value::Date(array.as_primitive::<Date32Type>().value(row)),
-        Type::Interval => {
-            let IntervalMonthDayNano { months, days, nanoseconds } = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
-            Value::Interval { months, days, nanoseconds }
+        match self.values {
+            CellValues::Nulls => Value::Null,
+            CellValues::Bools(values) => Value::Bool(values.value(row)),
+            CellValues::Words(words) => match self.ty {
+                Type::UInt => Value::UInt(words[row]),
+                Type::Float => Value::Float(f64::from_bits(words[row])),
+                Type::Timestamp(unit) => Value::Timestamp { ticks: words[row].cast_signed(), unit },
+                _ => Value::Int(words[row].cast_signed()),
+            },
+            CellValues::Dates(days) => Value::Date(days[row]),
+            CellValues::Decimals(units) => {
+                Value::Decimal { units: units[row], scale: if let Type::Decimal { scale } = self.ty { scale } else { 0 } }
+            }
+            CellValues::Texts(numbers, texts) => Value::Text(texts.value(numbers[row] as usize).into()),
+            CellValues::Intervals(intervals) => {
+                let IntervalMonthDayNano { months, days, nanoseconds } = intervals[row];
+                Value::Interval { months, days, nanoseconds }
+            }
         }
     }
 }
@@ -149,6 +212,12 @@ impl EventBatch {
     #[must_use]
     pub fn column_or_null(&self, schema: &Schema, field: FieldId) -> ArrayRef {
         self.column(field).cloned().unwrap_or_else(|| new_null_array(&canonical_type(schema.field(field).ty), self.rows))
+    }
+
+    /// The cells of the column of `field`, if present.
+    #[must_use]
+    pub fn cells(&self, schema: &Schema, field: FieldId) -> Option<Cells<'_>> {
+        self.column(field).map(|column| Cells::new(column.as_ref(), schema.field(field).ty))
     }
 
     /// The value of `field` in `row`; NULL where the column is absent.

@@ -12,13 +12,12 @@ use super::rows::{Row, Rows};
 use super::store::{Partition, Store};
 use super::timers::{NEVER, Timers};
 use super::{conditions::Conditions, keys::Tenants};
-use crate::event::batch::value_at;
-use crate::event::{EventBatch, Schema, Type, Value};
+use crate::event::batch::Cells;
+use crate::event::{EventBatch, Schema, Value};
 use crate::expr::scalar;
 use crate::flow::Hits;
 use crate::id::FieldId;
 use crate::pattern::{OrderKey, Pattern, Step};
-use arrow::array::ArrayRef;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -260,9 +259,9 @@ impl Group {
     pub fn take(&mut self, arrivals: &Arrivals, shared: &mut Shared) {
         let Arrivals { schema, batch, holds, tenants, clocks } = *arrivals;
         let keys: Vec<KeyColumn> = self.kind.partition_by.iter().map(|field| KeyColumn::new(schema, batch, *field)).collect();
-        let columns: Vec<(Option<&ArrayRef>, Type)> =
-            self.places.needed().iter().map(|field| (batch.column(*field), schema.field(*field).ty)).collect();
+        let columns: Vec<Option<Cells>> = self.places.needed().iter().map(|field| batch.cells(schema, *field)).collect();
         let by_time_alone = self.streams && self.order_by.len() == 1;
+        let may_pass = !self.kind.remembers && self.anywhere.is_empty() && self.anywhere_of.is_empty();
         let mut keys_of = std::mem::take(&mut self.keys);
         let asked = std::mem::take(&mut self.asked);
         let mut seen: Vec<usize> = Vec::with_capacity(CHUNK);
@@ -277,6 +276,7 @@ impl Group {
                     keys.iter().for_each(|column| column.write(*at, key));
                 });
             }
+            keys_of.hash();
             keys_of.fetch(&self.state.store);
             let mut next = 0;
             for at in rows {
@@ -286,9 +286,12 @@ impl Group {
                     let held = holds.row(at).iter().map(|condition| condition.0);
                     let number = batch.row_number(at);
                     let holds = held.clone().filter(|condition| asked.get(*condition as usize) == Some(&true));
-                    let values = columns.iter().map(|(column, ty)| column.map_or(Value::Null, |column| value_at(column.as_ref(), *ty, at)));
+                    let values = columns.iter().map(|column| column.map_or(Value::Null, |cells| cells.value(at)));
                     let (key, hash) = keys_of.get(next);
-                    if by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark {
+                    let in_turn = by_time_alone && self.state.waiting.is_empty() && clock.time <= clock.watermark;
+                    if in_turn && may_pass && !held.clone().any(|condition| self.begins(condition)) && !self.state.store.may_have(hash) {
+                        // Most rows: no match begins with it, and nothing is known of its key.
+                    } else if in_turn {
                         self.enter(
                             (key, hash),
                             tenant,
@@ -298,10 +301,8 @@ impl Group {
                             shared,
                         );
                     } else {
-                        let value =
-                            |field| batch.column(field).map_or(Value::Null, |column| value_at(column.as_ref(), schema.field(field).ty, at));
-                        let order: Box<[Value]> =
-                            if by_time_alone { Box::default() } else { self.order_by.iter().map(|key| value(key.field)).collect() };
+                        let value = |key: &OrderKey| batch.value(schema, key.field, at);
+                        let order: Box<[Value]> = if by_time_alone { Box::default() } else { self.order_by.iter().map(value).collect() };
                         let time = if self.streams { clock.time } else { order.first().and_then(ticks) };
                         let row = Row { number, time, holds: holds.collect(), values: values.collect() };
                         self.wait(Waiting { order, key: key.into(), tenant, row });
@@ -315,6 +316,11 @@ impl Group {
         (self.keys, self.asked) = (keys_of, asked);
     }
 
+    /// Whether a pattern may begin with a row for which a condition holds.
+    fn begins(&self, condition: u32) -> bool {
+        self.begun_by.get(condition as usize).is_some_and(|patterns| !patterns.is_empty())
+    }
+
     /// Whether patterns may see a row.
     fn sees(&self, clock: &Clock, tenant: u32) -> bool {
         !(clock.hidden || self.streams && clock.left_out) && self.tenants.as_ref().is_none_or(|tenants| tenants.contains(&tenant))
@@ -323,8 +329,12 @@ impl Group {
     /// Does what the watermark allows.
     fn settle(&mut self, watermark: Option<i64>, shared: &mut Shared) {
         if let Some(watermark) = watermark.filter(|_| self.streams) {
-            self.release(Some(watermark), shared);
-            self.fire(watermark, shared);
+            if !self.state.waiting.is_empty() {
+                self.release(Some(watermark), shared);
+            }
+            if self.state.timers.may_be_due(watermark) {
+                self.fire(watermark, shared);
+            }
         }
     }
 
@@ -380,13 +390,15 @@ impl Group {
         shared: &mut Shared,
     ) {
         let watermark = time.filter(|_| self.streams);
-        if let Some(watermark) = watermark {
+        if let Some(watermark) = watermark.filter(|watermark| self.state.timers.may_be_due(*watermark)) {
             self.fire(watermark, shared);
         }
         let mut beginning = std::mem::take(&mut self.beginning);
         beginning.clear();
         beginning.extend(&self.anywhere);
-        beginning.extend(self.anywhere_of.get(&tenant).into_iter().flatten());
+        if !self.anywhere_of.is_empty() {
+            beginning.extend(self.anywhere_of.get(&tenant).into_iter().flatten());
+        }
         holds.for_each(|condition| beginning.extend(self.begun_by.get(condition as usize).into_iter().flatten()));
         if beginning.len() > 1 {
             beginning.sort_unstable();
@@ -524,9 +536,17 @@ impl Keys {
     }
 
     fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
         write(&mut self.bytes);
-        self.ends.push((self.bytes.len(), Store::hash(&self.bytes[start..])));
+        self.ends.push((self.bytes.len(), 0));
+    }
+
+    /// Hashes all of them: one that was only just written would be waited for.
+    fn hash(&mut self) {
+        let mut start = 0;
+        for (end, hash) in &mut self.ends {
+            *hash = Store::hash(&self.bytes[start..*end]);
+            start = *end;
+        }
     }
 
     fn get(&self, at: usize) -> (&[u8], u64) {

@@ -1,10 +1,10 @@
 //! What tells partitions apart: tenants as numbers, keys as bytes.
 
-use crate::event::batch::timestamp_ticks;
+use crate::event::batch::{CellValues, Cells};
 use crate::event::key::of_f64;
 use crate::event::{EventBatch, Schema, Type};
 use crate::id::FieldId;
-use arrow::array::types::{Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, IntervalMonthDayNanoType, UInt64Type};
+use arrow::array::types::{Int32Type, Int64Type, UInt64Type};
 use arrow::array::{Array, ArrayRef, AsArray};
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ pub const NO_TENANT: u32 = u32::MAX;
 pub struct Tenants {
     numbers: HashMap<Arc<str>, u32, FixedState>,
     names: Vec<Arc<str>>,
+    /// The dictionary of the last batch, which the next one often has too, and the numbers of its names as far as they were met.
+    last: Option<(ArrayRef, Vec<Option<u32>>)>,
 }
 
 impl Tenants {
@@ -52,13 +54,15 @@ impl Tenants {
         let Some(column) = schema.tenant.and_then(|field| batch.column(field)) else { return tenants };
         if let Some(texts) = column.as_any_dictionary_opt() {
             let (distinct, keys) = (texts.values().as_string::<i32>(), texts.keys().as_primitive::<Int32Type>());
-            let mut known: Vec<Option<u32>> = vec![None; distinct.len()];
+            let last = self.last.take().filter(|(last, _)| Arc::ptr_eq(last, texts.values()));
+            let mut known = last.map_or_else(|| vec![None; distinct.len()], |(_, known)| known);
             for row in (0..keys.len()).filter(|row| keys.is_valid(*row)) {
                 let value = keys.value(row) as usize;
                 if distinct.is_valid(value) {
                     tenants[row] = *known[value].get_or_insert_with(|| self.number(distinct.value(value)));
                 }
             }
+            self.last = Some((Arc::clone(texts.values()), known));
         } else {
             let signed = column.as_primitive_opt::<Int64Type>();
             let unsigned = column.as_primitive_opt::<UInt64Type>();
@@ -75,40 +79,38 @@ impl Tenants {
 
 /// A column that keys are made of.
 pub struct KeyColumn<'b> {
-    array: Option<&'b ArrayRef>,
-    ty: Type,
+    cells: Option<Cells<'b>>,
 }
 
 impl<'b> KeyColumn<'b> {
     #[must_use]
     pub fn new(schema: &Schema, batch: &'b EventBatch, field: FieldId) -> Self {
-        Self { array: batch.column(field), ty: schema.field(field).ty }
+        Self { cells: batch.cells(schema, field) }
     }
 
     /// Adds the value of a row: bytes that are equal where values are the same to PARTITION BY. NULL is like NULL, -0.0 like 0.0, NaN like NaN.
     pub fn write(&self, row: usize, key: &mut Vec<u8>) {
-        let Some(array) = self.array.filter(|array| array.is_valid(row)) else {
+        let Some(cells) = self.cells.filter(|cells| cells.is_valid(row)) else {
             key.push(0);
             return;
         };
         key.push(1);
-        match self.ty {
-            Type::Null => {}
-            Type::Bool => key.push(u8::from(array.as_boolean().value(row))),
-            Type::Int => key.extend(array.as_primitive::<Int64Type>().value(row).to_le_bytes()),
-            Type::UInt => key.extend(array.as_primitive::<UInt64Type>().value(row).to_le_bytes()),
-            Type::Float => key.extend(of_f64(array.as_primitive::<Float64Type>().value(row)).to_le_bytes()),
-            Type::Decimal { .. } => key.extend(array.as_primitive::<Decimal128Type>().value(row).to_le_bytes()),
-            Type::Timestamp(unit) => key.extend(timestamp_ticks(array.as_ref(), unit)[row].to_le_bytes()),
-            Type::Date => key.extend(array.as_primitive::<Date32Type>().value(row).to_le_bytes()),
-            Type::Text => {
-                let array = array.as_dictionary::<Int32Type>();
-                let text = array.values().as_string::<i32>().value(array.keys().value(row) as usize);
+        match cells.values {
+            CellValues::Nulls => {}
+            CellValues::Words(words) => {
+                let word = if cells.ty == Type::Float { of_f64(f64::from_bits(words[row])) } else { words[row] };
+                key.extend(word.to_le_bytes());
+            }
+            CellValues::Bools(values) => key.push(u8::from(values.value(row))),
+            CellValues::Dates(days) => key.extend(days[row].to_le_bytes()),
+            CellValues::Decimals(units) => key.extend(units[row].to_le_bytes()),
+            CellValues::Texts(numbers, texts) => {
+                let text = texts.value(numbers[row] as usize);
                 key.extend((text.len() as u32).to_le_bytes());
                 key.extend(text.as_bytes());
             }
-            Type::Interval => {
-                let interval = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
+            CellValues::Intervals(intervals) => {
+                let interval = intervals[row];
                 key.extend(interval.months.to_le_bytes());
                 key.extend(interval.days.to_le_bytes());
                 key.extend(interval.nanoseconds.to_le_bytes());
@@ -124,5 +126,28 @@ pub const fn nanoseconds_of_tick(ty: Type) -> Option<i64> {
         Type::Timestamp(unit) => Some(unit.nanoseconds()),
         Type::Date => Some(86_400_000_000_000),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{DictionaryArray, Int32Array, StringArray};
+
+    #[test]
+    fn tenants_are_those_of_the_batch_whatever_dictionary_it_has() {
+        let mut schema = Schema::parse("schema.yaml", b"fields: {tenant: utf8}\ntenant: tenant\n").unwrap();
+        schema.tenant = schema.find("tenant");
+        let names = |names: [&str; 3]| -> ArrayRef { Arc::new(StringArray::from(names.to_vec())) };
+        let (one, other) = (names(["a", "b", "c"]), names(["c", "d", "a"]));
+        let mut tenants = Tenants::default();
+        let mut of = |names: &ArrayRef, keys: [Option<i32>; 4]| {
+            let column: ArrayRef = Arc::new(DictionaryArray::new(Int32Array::from(keys.to_vec()), Arc::clone(names)));
+            tenants.of_rows(&schema, &EventBatch::new(&schema, 0, 4, vec![Some(column)]))
+        };
+        assert_eq!(of(&one, [Some(1), None, Some(0), Some(1)]), [0, NO_TENANT, 1, 0]);
+        assert_eq!(of(&one, [Some(2), Some(1), Some(0), Some(2)]), [2, 0, 1, 2]);
+        assert_eq!(of(&other, [Some(0), Some(1), Some(2), None]), [2, 3, 1, NO_TENANT]);
+        assert_eq!(of(&one, [Some(0), Some(1), Some(2), None]), [1, 0, 2, NO_TENANT]);
     }
 }

@@ -20,6 +20,9 @@ pub const PAGE: usize = 1 << 15;
 /// Sizes of packed partitions, ascending: half as large again and again.
 const SIZES: [usize; 14] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096];
 
+/// Bytes that memory is brought near by.
+const LINE: usize = 64;
+
 /// Slots and runs that are free, and partitions that are not packed, in place of a size.
 const FREE: u32 = u32::MAX;
 const LARGE: u32 = u32::MAX - 1;
@@ -194,12 +197,26 @@ impl Store {
     #[must_use]
     pub fn fetch_partition(&self, hash: u64) -> u8 {
         let Some(&Slot { size, place, .. }) = self.near(hash) else { return 0 };
-        if size >= LARGE { 0 } else { self.run(size, place)[0] }
+        if size >= LARGE { 0 } else { self.run(size, place).iter().step_by(LINE).fold(0, |all, byte| all ^ byte) }
     }
 
+    /// Whether there may be a key of this hash; if not, there is none.
+    #[must_use]
+    pub fn may_have(&self, hash: u64) -> bool {
+        self.near(hash).is_some()
+    }
+
+    /// The first slot with the upper half of this hash: nearly always that of the key.
     fn near(&self, hash: u64) -> Option<&Slot> {
-        let entry = self.fetch_entry(hash);
-        (entry as u32).checked_sub(1).map(|slot| &self.slots[slot as usize])
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while let Some(slot) = (self.table[at] as u32).checked_sub(1) {
+            if self.table[at] >> 32 == hash >> 32 {
+                return Some(&self.slots[slot as usize]);
+            }
+            at = (at + 1) & mask;
+        }
+        None
     }
 
     /// The slot of a key.

@@ -16,6 +16,8 @@ pub struct Timers {
     far: BTreeMap<i64, Vec<(i64, u32)>>,
     /// Ticks in a box, as a power of two.
     bits: u32,
+    /// None is earlier.
+    first: i64,
 }
 
 impl Timers {
@@ -24,10 +26,11 @@ impl Timers {
     pub fn new(ahead: i64) -> Self {
         // A few hundred boxes.
         let bits = 63_u32.saturating_sub(ahead.max(1).leading_zeros()).saturating_sub(8);
-        Self { near: BinaryHeap::new(), horizon: i64::MIN, far: BTreeMap::new(), bits }
+        Self { near: BinaryHeap::new(), horizon: i64::MIN, far: BTreeMap::new(), bits, first: NEVER }
     }
 
     pub fn push(&mut self, time: i64, slot: u32) {
+        self.first = self.first.min(time);
         if time < self.horizon {
             self.near.push(Reverse((time, slot)));
         } else {
@@ -35,17 +38,31 @@ impl Timers {
         }
     }
 
+    /// Whether there may be one whose time has come; if not, there is none.
+    #[must_use]
+    pub const fn may_be_due(&self, now: i64) -> bool {
+        self.first <= now
+    }
+
     /// The first, if its time has come.
     pub fn pop(&mut self, now: i64) -> Option<(i64, u32)> {
         loop {
             if let Some(&Reverse(first)) = self.near.peek() {
+                self.first = first.0;
                 if first.0 > now {
                     return None;
                 }
                 self.near.pop();
                 return Some(first);
             }
-            let next = self.far.first_entry().filter(|next| *next.key() <= now >> self.bits)?;
+            let Some(next) = self.far.first_entry() else {
+                self.first = NEVER;
+                return None;
+            };
+            self.first = *next.key() << self.bits;
+            if *next.key() > now >> self.bits {
+                return None;
+            }
             self.horizon = (next.key() + 1).checked_mul(1 << self.bits).unwrap_or(NEVER);
             self.near.extend(next.remove().into_iter().map(Reverse));
         }
@@ -81,6 +98,7 @@ mod tests {
                 let mut due: Vec<(i64, u32)> = expected.iter().copied().filter(|timer| timer.0 <= now).collect();
                 due.sort_unstable();
                 expected.retain(|timer| timer.0 > now);
+                assert!(due.is_empty() || timers.may_be_due(now), "none is passed over");
                 let found: Vec<(i64, u32)> = std::iter::from_fn(|| timers.pop(now)).collect();
                 assert_eq!(found, due);
                 assert_eq!(timers.len(), expected.len());

@@ -17,6 +17,7 @@ mod patterns;
 mod properties;
 mod random;
 mod reference_docs;
+mod row_conditions;
 mod sequences;
 #[cfg(feature = "service")]
 mod service;

@@ -191,44 +191,6 @@ fn within_is_exclusive() {
     );
 }
 
-/// Many rules over many rows, some of one tenant: who matches their conditions on single rows does not matter.
-#[test]
-fn back_ends_agree_on_the_conditions_of_patterns() {
-    let schema = "fields: {at: timestamp(s), tenant: utf8, card: int64, amount: int64}\ntime: at\ntenant: tenant\n";
-    let rule = |number: i64| {
-        let text = format!(
-            "PARTITION BY card ORDER BY at MEASURES LAST(b.amount) AS last PATTERN (a+ b) WITHIN INTERVAL '5' MINUTE
-             DEFINE a AS amount % 7 = {} AND amount > {number}, b AS b.amount > FIRST(a.amount) AND amount BETWEEN {} AND 90",
-            number % 7,
-            number * 2
-        );
-        let mut rule = json!({"id": format!("r{number}"), "match_recognize": text});
-        if number % 3 > 0 {
-            rule["tenant"] = ["x", "y"][number as usize % 2].into();
-        }
-        rule
-    };
-    let folder = tempfile::tempdir().expect("a folder");
-    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).expect("a file");
-    write("schema.yaml", schema.to_owned());
-    write("rules.json", json!({"schema": "schema.yaml", "rules": (0..30).map(rule).collect::<Vec<_>>()}).to_string());
-    let row = |at: u64| {
-        let random = (at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        let amount = if random.is_multiple_of(50) { Value::Null } else { json!(random / 64 % 100) };
-        let at = format!("2026-01-01T{:02}:{:02}:{:02}Z", at / 3600, at / 60 % 60, at % 60);
-        let tenant = ["x", "y", "z"][random as usize % 3];
-        json!({"at": at, "tenant": tenant, "card": random / 8 % 5, "amount": amount})
-    };
-    write("events.ndjson", (0..3000).map(|at| format!("{}\n", row(at))).collect());
-    let run = Run { folder };
-    let judged = run.findings(&["--backend", "reference"]);
-    let rules: std::collections::BTreeSet<String> = judged.iter().map(|finding| finding["rule"].to_string()).collect();
-    assert!(judged.len() > 100 && rules.len() > 20, "{} findings of {} rules", judged.len(), rules.len());
-    for batch_rows in ["1", "100", "4000"] {
-        assert_eq!(run.findings(&["--backend", "cpu", "--batch-rows", batch_rows]), judged, "batches of {batch_rows}");
-    }
-}
-
 #[test]
 fn partitions_and_tenants_do_not_mix() {
     let rows = [event(0, "a", 1), event(1, "b", 1), event(2, "b", 1), event(3, "a", 900), event(4, "b", 900)];

@@ -13,6 +13,9 @@ const TILE_ROWS: usize = 256;
 /// Rows that are put in order at a time: their numbers fit in sixteen bits.
 const ORDERED_ROWS: usize = 1 << 16;
 
+/// Groups of tables that the second-level cache has room for, in whatever order rows come.
+const FEW_GROUPS: usize = 64;
+
 /// How many pairs ahead memory is asked for.
 const AHEAD: usize = 12;
 
@@ -109,6 +112,10 @@ fn sort_by_place(pairs: &mut Vec<Pair>, sorted: &mut Vec<Pair>) {
 /// does not fit in the others only costs time.
 fn in_order(tables: &MatchTables, batch: &EncodedBatch, first: usize, end: usize, order: &mut Vec<u64>) {
     order.clear();
+    if tables.groups.len() <= FEW_GROUPS {
+        order.extend(0..(end - first) as u64);
+        return;
+    }
     let mut last = (NONE, [0; 2]);
     order.extend((first..end).map(|row| {
         let partition = batch.partitions[row];

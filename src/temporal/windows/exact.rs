@@ -17,6 +17,7 @@ impl Number {
     }
 
     /// `None`: not finite.
+    #[inline(always)]
     #[must_use]
     pub fn of_f64(value: f64) -> Option<Self> {
         if !value.is_finite() {
@@ -43,6 +44,7 @@ fn power_of_two(exponent: i16) -> f64 {
     if exponent >= -1022 { f64::from_bits(((exponent + 1023) as u64) << 52) } else { f64::from_bits(1 << (exponent + 1074)) }
 }
 
+#[inline(always)]
 fn shifted(units: i128, by: i16) -> Option<i128> {
     let by = u32::try_from(by).ok()?;
     (units == 0 || by < units.unsigned_abs().leading_zeros()).then(|| if by < 128 { units << by } else { 0 })
@@ -58,6 +60,7 @@ pub struct Total {
 }
 
 impl Total {
+    #[inline(always)]
     pub fn add(&mut self, number: Option<Number>) {
         match number.and_then(|number| self.with(number)) {
             Some((units, exponent)) => (self.units, self.exponent) = (units, exponent),
@@ -69,7 +72,40 @@ impl Total {
         self.add(number.map(Number::negated));
     }
 
+    /// The sum of some floats. Where they are close, which is found out first, none of the sums in between can be too large.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_floats(values: impl Iterator<Item = f64> + Clone) -> Self {
+        // 53 bits and these leave room for the carries of 2^32 values.
+        const CLOSE: u64 = 40;
+        let nonzero = values.clone().map(f64::to_bits).filter(|bits| bits << 1 != 0);
+        let exponent = |bits: u64| (bits >> 52 & 0x7ff).max(1);
+        let (mut lowest, mut highest) = (u64::MAX, 0);
+        for bits in nonzero.clone() {
+            (lowest, highest) = (lowest.min(exponent(bits)), highest.max(exponent(bits)));
+        }
+        if highest == 0 {
+            return Self::default();
+        }
+        if highest == 0x7ff || highest - lowest > CLOSE {
+            let mut total = Self::default();
+            values.for_each(|value| total.add(Number::of_f64(value)));
+            return total;
+        }
+        let signed = |bits: u64| {
+            let (fraction, leading) = (bits & ((1 << 52) - 1), u64::from(bits >> 52 & 0x7ff > 0) << 52);
+            let (mantissa, sign) = ((fraction | leading).cast_signed(), bits.cast_signed() >> 63);
+            (mantissa ^ sign) - sign
+        };
+        let units = nonzero.map(|bits| i128::from(signed(bits)) << (exponent(bits) - lowest)).sum();
+        Self { units, exponent: lowest as i16 - 1075, wide: false }
+    }
+
+    #[inline(always)]
     fn with(&self, number: Number) -> Option<(i128, i16)> {
+        if number.exponent == self.exponent {
+            return Some((self.units.checked_add(number.units)?, self.exponent));
+        }
         if number.units == 0 {
             return Some((self.units, self.exponent));
         }
@@ -309,6 +345,31 @@ mod tests {
         assert_eq!(total(&[5e-324, 5e-324]).nearest(), 1e-323);
         for values in [&[0.1, 0.2, 0.3][..], &[1e16, 1.0, -1e16], &[5e-324, -1e-320], &[1.5, -2.25, 1e9], &[]] {
             assert_eq!(sum_of_floats(values.iter().copied()), total(values).nearest(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn sums_of_some_floats_are_those_of_each_added() {
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state >> 11
+        };
+        for case in 0..4000 {
+            let spread = [1, 20, 39, 40, 41, 80, 1000][case % 7];
+            let lowest = if case % 3 == 0 { 0 } else { random() % (0x7ff - spread) };
+            let mut values: Vec<f64> = (0..random() % 12)
+                .map(|_| f64::from_bits(random() << 63 | (lowest + random() % (spread + 1)) << 52 | random() >> 1))
+                .collect();
+            if case % 5 == 0 {
+                values.extend([0.0, -0.0, values.first().map_or(1.0, |first| -first)]);
+            }
+            let (whole, each) = (Total::of_floats(values.iter().copied()), total(&values));
+            assert_eq!(whole.wide, each.wide, "{values:?}");
+            if !whole.wide {
+                assert_eq!(whole.nearest().to_bits(), sum_of_floats(values.iter().copied()).to_bits(), "{values:?}");
+                assert_eq!(whole.nearest().to_bits(), each.nearest().to_bits(), "{values:?}");
+            }
         }
     }
 

@@ -397,6 +397,7 @@ impl Group {
             scratch.hashes.push(Keys::hash(key));
         }
         let mut fetched = scratch.hashes.iter().fold(0, |all, hash| all ^ state.keys.fetch(*hash));
+        fetched ^= scratch.hashes.iter().fold(0, |all, hash| all ^ state.keys.fetch_key(*hash));
         scratch.slots.clear();
         for ((key, hash), row) in scratch.keys.chunks_exact(width).zip(&scratch.hashes).zip(rows) {
             if times[row].is_none() {
@@ -415,12 +416,11 @@ impl Group {
         }
         self.fetch(&scratch.slots)?;
         let state = &self.state;
-        for slot in &scratch.slots {
-            if let Some(block) = state.blocks.get(*slot as usize) {
-                // A word of each line of the newest rows.
-                fetched ^= state.pool.rows(*block).iter().rev().step_by(8).take(8).fold(0, |all, word| all ^ word);
-            }
-        }
+        // Rows that are in no window have no slot.
+        let blocks = || scratch.slots.iter().filter_map(|slot| state.blocks.get(*slot as usize));
+        fetched ^= blocks().fold(0, |all, block| all ^ block.rows() as u64);
+        // A word of each line of the newest rows.
+        fetched ^= blocks().flat_map(|block| state.pool.rows(*block).iter().rev().step_by(8).take(8)).fold(0, |all, word| all ^ word);
         std::hint::black_box(fetched);
         Ok(())
     }

@@ -11,8 +11,8 @@ pub struct Keys {
     width: usize,
     /// Of all slots, one after the other.
     words: Vec<u64>,
-    /// Slot + 1, or 0; a power of two long.
-    table: Vec<u32>,
+    /// The upper half of the hash, and the slot + 1; 0 where there is none. The upper half tells nearly all other keys apart, which lie elsewhere in memory. A power of two long.
+    table: Vec<u64>,
     free: Vec<u32>,
     living: usize,
 }
@@ -41,7 +41,8 @@ impl Keys {
         while all.living * 4 > length * 3 {
             length *= 2;
         }
-        all.fill(length, of(true));
+        let entries: Vec<u64> = of(true).map(|slot| entry(Self::hash(all.key(slot)), slot)).collect();
+        all.fill(length, entries.into_iter());
         let found = |slot: u32| all.find(all.key(slot), Self::hash(all.key(slot)));
         of(true).all(|slot| found(slot) == Ok(slot)).then_some(all)
     }
@@ -67,23 +68,39 @@ impl Keys {
         self.living
     }
 
-    /// Has memory brought near that a look for a key of this hash will read; the result means nothing.
+    /// Has memory brought near that a look for a key of this hash will read first; the result means nothing.
     #[must_use]
     pub fn fetch(&self, hash: u64) -> u64 {
-        self.table[hash as usize & (self.table.len() - 1)].checked_sub(1).map_or(0, |slot| self.words[slot as usize * self.width])
+        self.table[self.home(hash)]
+    }
+
+    /// The same of the key itself.
+    #[must_use]
+    pub fn fetch_key(&self, hash: u64) -> u64 {
+        let slot = self.probe(hash, |_| true);
+        slot.map_or(0, |slot| self.words[slot as usize * self.width])
+    }
+
+    /// Where a look for a hash begins: by its upper half, which the table has.
+    const fn home(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.table.len() - 1)
+    }
+
+    /// The first slot with this upper half of a hash that `is` the one, or its place in the table.
+    fn probe(&self, hash: u64, is: impl Fn(u32) -> bool) -> Result<u32, usize> {
+        let mut at = self.home(hash);
+        while let Some(slot) = (self.table[at] as u32).checked_sub(1) {
+            if self.table[at] >> 32 == hash >> 32 && is(slot) {
+                return Ok(slot);
+            }
+            at = (at + 1) & (self.table.len() - 1);
+        }
+        Err(at)
     }
 
     /// The slot of a key, or its place in the table.
     fn find(&self, key: &[u64], hash: u64) -> Result<u32, usize> {
-        let mask = self.table.len() - 1;
-        let mut at = hash as usize & mask;
-        while let Some(slot) = self.table[at].checked_sub(1) {
-            if self.key(slot) == key {
-                return Ok(slot);
-            }
-            at = (at + 1) & mask;
-        }
-        Err(at)
+        self.probe(hash, |slot| self.key(slot) == key)
     }
 
     /// The slot of a key, and whether it is new.
@@ -104,11 +121,11 @@ impl Keys {
                 slot
             }
         };
-        self.table[at] = slot + 1;
+        self.table[at] = entry(hash, slot);
         self.living += 1;
         if self.living * 4 > self.table.len() * 3 {
             let old = std::mem::take(&mut self.table);
-            self.fill(old.len() * 2, old.iter().filter_map(|slot| slot.checked_sub(1)));
+            self.fill(old.len() * 2, old.into_iter().filter(|entry| *entry != 0));
         }
         (slot, true)
     }
@@ -124,26 +141,31 @@ impl Keys {
         while length > 16 && self.living * 4 < length {
             length /= 2;
         }
-        self.fill(length, old.iter().filter_map(|slot| slot.checked_sub(1)).filter(|slot| !gone[*slot as usize]));
+        let stays = |entry: &u64| (*entry as u32).checked_sub(1).is_some_and(|slot| !gone[slot as usize]);
+        self.fill(length, old.into_iter().filter(stays));
     }
 
-    fn fill(&mut self, length: usize, slots: impl Iterator<Item = u32>) {
-        let mut table = vec![0; length];
-        for slot in slots {
-            let mut at = Self::hash(self.key(slot)) as usize & (length - 1);
-            while table[at] != 0 {
+    fn fill(&mut self, length: usize, entries: impl Iterator<Item = u64>) {
+        self.table = vec![0; length];
+        for entry in entries {
+            let mut at = self.home(entry);
+            while self.table[at] != 0 {
                 at = (at + 1) & (length - 1);
             }
-            table[at] = slot + 1;
+            self.table[at] = entry;
         }
-        self.table = table;
     }
 
     /// Bytes that are taken.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.words.capacity() * 8 + self.table.capacity() * 4 + self.free.capacity() * 4
+        self.words.capacity() * 8 + self.table.capacity() * 8 + self.free.capacity() * 4
     }
+}
+
+/// What a table has of a key.
+const fn entry(hash: u64, slot: u32) -> u64 {
+    hash >> 32 << 32 | (slot as u64 + 1)
 }
 
 /// Texts, each once, as long as somebody refers to them.

@@ -1,4 +1,6 @@
 //! What is made of the rows of a frame: afresh where they are few, and kept running where they are many.
+//!
+//! What is small and made for each row of each frame is inlined always: handed over through memory, it would be waited for longer than it takes to make.
 
 use super::exact::{Moments, Number, Total, sum_of_floats, sum_of_units};
 use super::keys::Texts;
@@ -10,6 +12,9 @@ use foldhash::fast::FixedState;
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+
+/// Rows that are all looked at where one is searched for.
+const FEW: usize = 16;
 
 /// Where a measure, an argument with a filter, lies in a row.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +50,10 @@ impl Rows<'_> {
     /// The first row whose time does not satisfy `before`, which holds for the first ones only.
     #[must_use]
     pub fn first_not(&self, before: impl Fn(i64) -> bool) -> usize {
+        if self.count() <= FEW {
+            // Nobody could foretell which way a search among so few goes.
+            return (0..self.count()).filter(|row| before(self.time(*row))).count();
+        }
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = low.midpoint(high);
@@ -75,6 +84,7 @@ impl Rows<'_> {
         (self.words[at], if words::width(place.ty) == 2 { self.words[at + 1] } else { 0 })
     }
 
+    #[inline(always)]
     fn number(&self, row: usize, place: &Place) -> Option<Number> {
         let value = self.value(row, place);
         match place.ty {
@@ -302,17 +312,19 @@ const fn wanted(kind: Kind) -> Ordering {
 }
 
 /// What is to be known of a frame, made of its rows.
+#[inline(always)]
 #[must_use]
 pub fn summary(rows: &Rows, kind: Kind, place: &Place, mut range: Range<usize>) -> Summary {
     match kind {
         Kind::Tally { sum: false } if place.always => Summary::Tally { count: range.len() as u64, total: Total::default() },
         Kind::Tally { sum } => {
-            let (mut count, mut total) = (0, Total::default());
-            for row in range.filter(|row| rows.counts(*row, place)) {
-                count += 1;
-                if sum {
-                    total.add(rows.number(row, place));
-                }
+            let counting = range.filter(|row| rows.counts(*row, place));
+            let count = counting.clone().count() as u64;
+            let mut total = Total::default();
+            if sum && place.ty == Type::Float {
+                total = Total::of_floats(counting.map(|row| f64::from_bits(rows.value(row, place).0)));
+            } else if sum {
+                counting.for_each(|row| total.add(rows.number(row, place)));
             }
             Summary::Tally { count, total }
         }
@@ -338,6 +350,7 @@ pub fn summary(rows: &Rows, kind: Kind, place: &Place, mut range: Range<usize>) 
 }
 
 /// The value of a function, of what is known of its frame.
+#[inline(always)]
 #[must_use]
 pub fn value(function: Function, summary: &Summary, rows: &Rows, place: &Place, range: Range<usize>) -> Option<Words> {
     let counting = || range.clone().filter(|row| rows.counts(*row, place));

@@ -1,14 +1,14 @@
 //! Columns as words of 64 bits, which rows are held as, and back.
 
 use super::keys::Texts;
-use crate::event::batch::{canonical_type, timestamp_ticks};
+use crate::event::batch::{CellValues, Cells, canonical_type};
 use crate::event::{Type, key};
 use crate::expr::scalar;
 use arrow::array::types::{
-    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt64Type,
+    Date32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt64Type,
 };
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, PrimitiveArray, StringDictionaryBuilder};
+use arrow::array::{Array, ArrayRef, BooleanArray, Decimal128Array, PrimitiveArray, StringDictionaryBuilder};
 use arrow::buffer::NullBuffer;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -53,8 +53,7 @@ pub fn identity(words: Words, ty: Type) -> Words {
 
 /// A column, ready to be read row by row.
 pub struct Reader<'a> {
-    array: &'a ArrayRef,
-    ty: Type,
+    cells: Cells<'a>,
     /// Of a text column: the number of each distinct value that was met, which it holds a reference to.
     numbers: Vec<Option<u32>>,
 }
@@ -62,30 +61,26 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     #[must_use]
     pub fn new(array: &'a ArrayRef, ty: Type) -> Self {
-        let distinct = array.as_any_dictionary_opt().map_or(0, |texts| texts.values().len());
-        Self { array, ty, numbers: vec![None; distinct] }
+        let cells = Cells::new(array, ty);
+        let distinct = if let CellValues::Texts(_, texts) = cells.values { texts.len() } else { 0 };
+        Self { cells, numbers: vec![None; distinct] }
     }
 
     /// The value of a row; `None`: NULL.
+    #[inline]
     pub fn words(&mut self, row: usize, texts: &mut Texts) -> Option<Words> {
-        if self.array.is_null(row) {
+        if !self.cells.is_valid(row) {
             return None;
         }
-        let array = self.array.as_ref();
-        let low = match self.ty {
-            Type::Null | Type::Interval => return None,
-            Type::Bool => u64::from(array.as_boolean().value(row)),
-            Type::Int => array.as_primitive::<Int64Type>().value(row).cast_unsigned(),
-            Type::UInt => array.as_primitive::<UInt64Type>().value(row),
-            Type::Float => array.as_primitive::<Float64Type>().value(row).to_bits(),
-            Type::Decimal { .. } => return Some(of_units(array.as_primitive::<Decimal128Type>().value(row))),
-            Type::Timestamp(unit) => timestamp_ticks(array, unit)[row].cast_unsigned(),
-            Type::Date => i64::from(array.as_primitive::<Date32Type>().value(row)).cast_unsigned(),
-            Type::Text => {
-                let column = array.as_dictionary::<Int32Type>();
-                let value = column.keys().value(row) as usize;
-                let number = self.numbers[value].get_or_insert_with(|| texts.refer(column.values().as_string::<i32>().value(value)));
-                u64::from(*number)
+        let low = match self.cells.values {
+            CellValues::Words(words) => words[row],
+            CellValues::Nulls | CellValues::Intervals(_) => return None,
+            CellValues::Bools(values) => u64::from(values.value(row)),
+            CellValues::Decimals(units) => return Some(of_units(units[row])),
+            CellValues::Dates(days) => i64::from(days[row]).cast_unsigned(),
+            CellValues::Texts(numbers, distinct) => {
+                let value = numbers[row] as usize;
+                u64::from(*self.numbers[value].get_or_insert_with(|| texts.refer(distinct.value(value))))
             }
         };
         Some((low, 0))
