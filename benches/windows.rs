@@ -13,6 +13,7 @@ use dynamic_cep::rule::window::NamedWindow;
 use dynamic_cep::rule::{Limits, Origin, check};
 use dynamic_cep::snapshot::Chunk;
 use dynamic_cep::temporal::spill::{Spill, Spilled};
+use dynamic_cep::temporal::steps::STEP_WORDS;
 use dynamic_cep::temporal::windows::group::SavedGroup;
 use dynamic_cep::temporal::windows::{Settings, Windows, capture};
 use dynamic_cep::window::Window;
@@ -200,7 +201,7 @@ fn write_beside(
     let mut done = false;
     while !done {
         let (mut step, mut words) = (Duration::ZERO, 0);
-        while words < capture::STEP_WORDS {
+        while words < STEP_WORDS {
             let start = Instant::now();
             let copied = state.capture().expect("all in memory");
             step += start.elapsed();

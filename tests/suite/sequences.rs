@@ -399,10 +399,10 @@ impl Case {
         for events in self.events.chunks(rows) {
             let batch = batch(&self.schema, events);
             let holds = patterns.conditions().judge(&self.schema, &batch);
-            patterns.take(&batch, &holds, &[], &mut found, &mut late);
+            patterns.take(&batch, &holds, &[], &mut found, &mut late).expect("all in memory");
             counts.push(found.len());
         }
-        patterns.finish(&mut found);
+        patterns.finish(&mut found).expect("all in memory");
         let told = |found: &Found| {
             let finding = &found.finding;
             let classifier = finding.label.map(|label| pattern.labels[usize::from(label)].to_string());
@@ -466,7 +466,7 @@ fn an_absence_is_found_by_the_time_of_other_tenants() {
     for (number, at, shop, wanted) in [(0, 0, "p", 0), (1, 59, "q", 0), (2, 60, "q", 1), (3, 61, "p", 1)] {
         let batch = batch(&schema, &[Event { number, at, card: None, shop, kind: "a", amount: None }]);
         let holds = patterns.conditions().judge(&schema, &batch);
-        patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new());
+        patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()).expect("all in memory");
         assert_eq!(found.len(), wanted, "after second {at}");
     }
 }
