@@ -16,7 +16,6 @@ use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::{Clause, Limits as RuleLimits, Origin, check};
 use dynamic_cep::snapshot::Chunk;
 use dynamic_cep::tables::Artifact;
-use dynamic_cep::temporal::capture::Captured;
 use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -116,25 +115,25 @@ impl Engine {
     /// A copy of the state: how long the stream waits for it, the bytes that are written beside the stream and how long that takes, and going on from it.
     fn save(&mut self) -> String {
         let start = Instant::now();
-        let Captured { head, chunks } = self.patterns.capture();
+        let head = self.patterns.begin_capture();
         let pause = start.elapsed();
-        let chunks: HashMap<(String, usize), Vec<u8>> =
-            chunks.into_iter().map(|chunk| ((chunk.part.clone(), chunk.number), chunk.encode())).collect();
+        let steps = std::iter::from_fn(|| self.patterns.capture().expect("all in memory"));
+        let chunks: HashMap<(String, usize), Vec<u8>> = steps.map(|chunk| ((chunk.part.clone(), chunk.number), chunk.encode())).collect();
         let packed: usize = chunks.values().map(|bytes| Chunk::pack(bytes).expect("memory").1.len()).sum();
         let written = start.elapsed() - pause;
         let start = Instant::now();
         let mut read = |part: &str, number: usize| Ok(chunks[&(part.to_owned(), number)].clone());
-        let restored = Patterns::restored(schema(), self.rules.clone(), 0, Limits::default(), &head, &mut read).expect("a copy");
+        let restored = Patterns::restored(schema(), self.rules.clone(), 0, Limits::default(), None, &head, &mut read).expect("a copy");
         let restoring = start.elapsed();
         assert_eq!((restored.patterns.partitions(), restored.patterns.held()), (self.patterns.partitions(), self.patterns.held()));
-        format!("copied in {pause:.1?}, packed in {written:.1?} to {packed} bytes, gone on with in {restoring:.1?}")
+        format!("begun in {pause:.1?}, copied and packed in {written:.1?} to {packed} bytes, gone on with in {restoring:.1?}")
     }
 
     /// How many findings a batch brings.
     fn take(&mut self, batch: &EventBatch) -> usize {
         let holds = self.holds(batch);
         let (mut found, mut late) = (Vec::new(), Vec::new());
-        self.patterns.take(batch, &holds, &[], &mut found, &mut late);
+        self.patterns.take(batch, &holds, &[], &mut found, &mut late).expect("room for all");
         assert!(late.is_empty());
         found.len()
     }
@@ -265,7 +264,7 @@ fn shared(criterion: &mut Criterion) {
         let mut engine = Engine::new(rules);
         let found: usize = (0..warm).map(|number| engine.take(&batch(&schema, number))).sum();
         assert_eq!(found, expected(), "{name}");
-        let (held, partitions) = (engine.patterns.held(), engine.patterns.partitions());
+        let (held, partitions) = (engine.patterns.held().expect("all in memory"), engine.patterns.partitions());
         let bytes = engine.patterns.bytes() / partitions.max(1);
         eprintln!("{name}: {found} found in {} events; {partitions} keys hold {held} rows, in {bytes} bytes each", warm * BATCH);
         eprintln!("{name}: {}", engine.save());

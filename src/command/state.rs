@@ -16,7 +16,7 @@ use crate::snapshot::{Manifest, Part, Source, Unusable};
 use crate::tables::Artifact;
 use crate::temporal::capture::{Restored, SavedPatterns};
 use crate::temporal::patterns::Patterns;
-use crate::temporal::spill::Spill;
+use crate::temporal::spill::{Share, Spill};
 use crate::temporal::steps::STEP_WORDS;
 use crate::temporal::windows::group::SavedGroup;
 use crate::temporal::windows::{Settings, Windows};
@@ -194,7 +194,13 @@ fn restored(
     options: &matching::Options,
     settings: &Settings,
 ) -> Result<Found, String> {
+    // What windows will take is not for patterns.
+    let chunks = manifest.parts.iter().filter(|part| part.name.starts_with(WINDOWS)).flat_map(|part| &part.chunks);
+    let bytes = chunks.fold(0, |bytes: usize, chunk| bytes.saturating_add(chunk.bytes as usize));
+    let of_windows = settings.spill.as_ref().map(Share::new);
+    of_windows.iter().for_each(|share| _ = share.room(bytes));
     let patterns = restored_patterns(folder, &manifest, artifact, options, settings.spill.as_ref())?;
+    drop(of_windows);
     let lateness = options.allowed_lateness;
     let (events, definitions) = (artifact.event_schema(), definitions(artifact));
     let parts: Vec<&Part> = manifest.parts.iter().filter(|part| part.name.starts_with(WINDOWS)).collect();

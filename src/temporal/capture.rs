@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+/// Bytes of a partition, about, before it is known.
+const EXPECTED: usize = 150;
+
 /// What is said of all patterns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedPatterns {
@@ -217,6 +220,11 @@ impl Patterns {
         let numbers: HashMap<String, u32> = patterns.condition_hashes().into_iter().zip(0..).collect();
         let conditions: Vec<Option<u32>> = head.conditions.iter().map(|hash| numbers.get(hash).copied()).collect();
         let kinds: Vec<String> = patterns.groups.iter().map(|group| patterns.kind(group)).collect();
+        // Twice: the first time not all have said what they expect.
+        for (place, kind) in kinds.iter().enumerate().chain(kinds.iter().enumerate()) {
+            let slots: usize = head.groups.iter().filter(|saved| saved.kind == *kind).map(|saved| saved.slots as usize).sum();
+            patterns.groups[place].state.store.expect(slots.saturating_mul(EXPECTED));
+        }
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
         for (number, saved) in head.groups.iter().enumerate() {
             let Some(place) = kinds.iter().position(|kind| *kind == saved.kind) else {
@@ -296,6 +304,7 @@ impl Patterns {
                 group.state.store.is_saved();
             }
         }
+        patterns.groups.iter_mut().try_for_each(Group::share_out)?;
         Ok(Restored { patterns, kept, dropped })
     }
 }

@@ -241,6 +241,14 @@ impl Group {
         self.state.store.spill_to(spill);
     }
 
+    /// Learns how much memory partitions may take from now on, and takes no more.
+    ///
+    /// # Errors
+    /// When they cannot be written to disk.
+    pub fn share_out(&mut self) -> Result<(), String> {
+        self.state.store.share_out(self.state.timers.bytes())
+    }
+
     /// Rows that are held, those that wait included.
     ///
     /// # Errors
@@ -266,7 +274,7 @@ impl Group {
     /// # Errors
     /// When partitions cannot be written to disk, or read. Nothing can be taken after it.
     pub fn take(&mut self, arrivals: &Arrivals, shared: &mut Shared) -> Result<(), String> {
-        self.state.store.share_out(self.state.timers.bytes());
+        self.share_out()?;
         let Arrivals { schema, batch, holds, tenants, clocks } = *arrivals;
         let keys: Vec<KeyColumn> = self.kind.partition_by.iter().map(|field| KeyColumn::new(schema, batch, *field)).collect();
         let columns: Vec<(Option<&ArrayRef>, Type)> =

@@ -18,5 +18,6 @@ mod properties;
 mod random;
 mod reference_docs;
 mod sequences;
+mod shelf;
 mod support;
 mod windows;

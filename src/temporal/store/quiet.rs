@@ -50,12 +50,22 @@ impl Store {
         self.quiet = Some(Box::new(Quiet { share, room, ceiling: 0, came: Vec::new(), hand: 0, values: Values::default() }));
     }
 
-    /// Learns how much memory it may take from now on. `beside`: bytes that are taken for partitions outside of the store.
-    pub fn share_out(&mut self, beside: usize) {
-        if let Some(mut quiet) = self.quiet.take() {
-            quiet.room = quiet.share.room(self.in_use(&quiet) + beside);
+    /// Learns how much memory it may take from now on, and takes no more. `beside`: bytes that are taken for partitions outside of the store.
+    ///
+    /// # Errors
+    /// As [`Store::give_way`].
+    pub fn share_out(&mut self, beside: usize) -> Result<(), String> {
+        if let Some(quiet) = &self.quiet {
+            self.expect(self.in_use(quiet) + beside);
+        }
+        self.give_way(beside)
+    }
+
+    /// Prepares for so many bytes of partitions, those that are there included.
+    pub fn expect(&mut self, bytes: usize) {
+        if let Some(quiet) = &mut self.quiet {
+            quiet.room = quiet.share.room(bytes);
             quiet.ceiling = quiet.most();
-            self.quiet = Some(quiet);
         }
     }
 
@@ -93,15 +103,12 @@ impl Store {
         quiet.came.resize(slots.max(quiet.came.len()), false);
         // Twice round: then all that can go is gone.
         let mut left = 2 * slots;
-        let mut goes_on = |store: &Self, quiet: &Quiet| {
-            left = left.saturating_sub(1);
-            left > 0 && store.in_runs + store.in_large > 0 && store.in_use(quiet) + beside > goal
-        };
-        while goes_on(self, quiet) {
+        let is_wanted = |store: &Self, quiet: &Quiet| store.in_runs + store.in_large > 0 && store.in_use(quiet) + beside > goal;
+        while left > 0 && is_wanted(self, quiet) {
             quiet.values.clear();
-            while quiet.values.bytes() < TOGETHER && goes_on(self, quiet) {
+            while left > 0 && quiet.values.bytes() < TOGETHER && is_wanted(self, quiet) {
                 let slot = quiet.hand % slots;
-                quiet.hand = slot + 1;
+                (quiet.hand, left) = (slot + 1, left - 1);
                 if !std::mem::take(&mut quiet.came[slot]) {
                     self.send(slot as u32, quiet);
                 }

@@ -1,9 +1,9 @@
 //! Windows that are cut off at any row, saved, restored and go on: as if nothing had happened.
 
 use super::naive::{Row, batch_of, same};
-use super::spilled::Shelf;
 use super::{Case, LATENESS, SCHEMA, case, found, schema, window};
 use crate::random::{Random, cases, seed};
+use crate::shelf::Shelf;
 use arrow::array::ArrayRef;
 use dynamic_cep::event::batch::value_at;
 use dynamic_cep::event::{Schema, TimeUnit, Value};
