@@ -1,11 +1,13 @@
 //! Row patterns: a thousand over a million keys, and one for each of ten thousand tenants, as events a second on one core.
 
+mod memory;
 mod stream;
 
 use arrow::array::{ArrayRef, Int64Array, StringDictionaryBuilder, TimestampMillisecondArray};
 use arrow::datatypes::Int32Type;
 use criterion::{Criterion, Throughput, criterion_group};
 use dynamic_cep::compile::{Context, compile_typed};
+use dynamic_cep::connector::spill::SpillFile;
 use dynamic_cep::engine::Generation;
 use dynamic_cep::engine::router::{Choice, Router};
 use dynamic_cep::event::{EventBatch, Schema};
@@ -16,10 +18,14 @@ use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::{Clause, Limits as RuleLimits, Origin, check};
 use dynamic_cep::snapshot::Chunk;
 use dynamic_cep::tables::Artifact;
+use dynamic_cep::temporal::capture::CapturedChunk;
 use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
+use dynamic_cep::temporal::spill::{Spill, Spilled};
+use dynamic_cep::temporal::steps::STEP_WORDS;
+use memory::{memory, reset_peak};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stream::Stream;
 
 const KEYS: u64 = 1_000_000;
@@ -53,6 +59,11 @@ impl Payment {
 }
 
 fn payment(number: u64) -> Payment {
+    payment_by(number, |random| random % KEYS)
+}
+
+/// The same of a card that `card` draws.
+fn payment_by(number: u64, card: impl Fn(u64) -> u64) -> Payment {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z ^= z >> 31;
@@ -60,15 +71,19 @@ fn payment(number: u64) -> Payment {
         at: number.cast_signed() * PACE,
         // A card belongs to one tenant.
         tenant: z % KEYS % TENANTS,
-        card: (z % KEYS).cast_signed(),
+        card: card(z).cast_signed(),
         merchant: (z >> 24 & 0xffff).cast_signed() % MERCHANTS.cast_signed(),
         cents: (z >> 44).cast_signed() % 100_000,
     }
 }
 
 fn batch(schema: &Schema, number: usize) -> EventBatch {
+    batch_by(schema, number, |random| random % KEYS)
+}
+
+fn batch_by(schema: &Schema, number: usize, card: impl Fn(u64) -> u64) -> EventBatch {
     let first = number as u64 * BATCH as u64;
-    let payments: Vec<Payment> = (first..first + BATCH as u64).map(payment).collect();
+    let payments: Vec<Payment> = (first..first + BATCH as u64).map(|number| payment_by(number, &card)).collect();
     let mut tenants = StringDictionaryBuilder::<Int32Type>::new();
     payments.iter().for_each(|payment| tenants.append_value(format!("t{}", payment.tenant)));
     let of =
@@ -112,21 +127,56 @@ impl Engine {
         self.generation.verify(batch, self.router.find(&encoded), &mut cache)
     }
 
-    /// A copy of the state: how long the stream waits for it, the bytes that are written beside the stream and how long that takes, and going on from it.
-    fn save(&mut self) -> String {
+    /// A copy of the state beside the stream of batches that `next` makes: how long these wait for it, the bytes that are written and how long that takes, and going on from it.
+    fn save(&mut self, mut next: impl FnMut() -> EventBatch) -> String {
+        let (partitions, held) = (self.patterns.partitions(), self.patterns.held().expect("all in memory"));
         let start = Instant::now();
         let head = self.patterns.begin_capture();
         let pause = start.elapsed();
-        let steps = std::iter::from_fn(|| self.patterns.capture().expect("all in memory"));
-        let chunks: HashMap<(String, usize), Vec<u8>> = steps.map(|chunk| ((chunk.part.clone(), chunk.number), chunk.encode())).collect();
-        let packed: usize = chunks.values().map(|bytes| Chunk::pack(bytes).expect("memory").1.len()).sum();
-        let written = start.elapsed() - pause;
+        let (queue, jobs) = std::sync::mpsc::sync_channel::<CapturedChunk>(32);
+        let writer = std::thread::spawn(move || {
+            let (mut chunks, mut packed) = (HashMap::new(), 0);
+            while let Ok(chunk) = jobs.recv() {
+                let key = (chunk.part.clone(), chunk.number);
+                let bytes = chunk.encode();
+                packed += Chunk::pack(&bytes).expect("memory").1.len();
+                chunks.insert(key, bytes);
+            }
+            (chunks, packed)
+        });
+        let (mut longest_step, mut longest_batch, mut batches, mut done) = (Duration::ZERO, Duration::ZERO, 0, false);
+        while !done {
+            let (mut step, mut words) = (Duration::ZERO, 0);
+            while words < STEP_WORDS {
+                let start = Instant::now();
+                let copied = self.patterns.capture().expect("all in memory");
+                step += start.elapsed();
+                let Some(chunk) = copied else {
+                    done = true;
+                    break;
+                };
+                words += chunk.words();
+                // Waiting for the writer is no pause of the stream: `match` goes on with the next batch instead.
+                queue.send(chunk).expect("a writer");
+            }
+            longest_step = longest_step.max(step);
+            let batch = next();
+            let start = Instant::now();
+            self.take(&batch);
+            longest_batch = longest_batch.max(start.elapsed());
+            batches += 1;
+        }
+        drop(queue);
+        let (chunks, packed) = writer.join().expect("a writer");
+        let written = start.elapsed();
         let start = Instant::now();
         let mut read = |part: &str, number: usize| Ok(chunks[&(part.to_owned(), number)].clone());
         let restored = Patterns::restored(schema(), self.rules.clone(), 0, Limits::default(), None, &head, &mut read).expect("a copy");
         let restoring = start.elapsed();
-        assert_eq!((restored.patterns.partitions(), restored.patterns.held()), (self.patterns.partitions(), self.patterns.held()));
-        format!("begun in {pause:.1?}, copied and packed in {written:.1?} to {packed} bytes, gone on with in {restoring:.1?}")
+        assert_eq!((restored.patterns.partitions(), restored.patterns.held().expect("all in memory")), (partitions, held));
+        format!(
+            "copy begun in {pause:.1?}, written beside {batches} batches in {written:.1?}, {packed} bytes; longest step {longest_step:.1?}, longest batch {longest_batch:.1?}; gone on with in {restoring:.1?}"
+        )
     }
 
     /// How many findings a batch brings.
@@ -267,8 +317,12 @@ fn shared(criterion: &mut Criterion) {
         let (held, partitions) = (engine.patterns.held().expect("all in memory"), engine.patterns.partitions());
         let bytes = engine.patterns.bytes() / partitions.max(1);
         eprintln!("{name}: {found} found in {} events; {partitions} keys hold {held} rows, in {bytes} bytes each", warm * BATCH);
-        eprintln!("{name}: {}", engine.save());
         let mut next = warm;
+        let saved = engine.save(|| {
+            next += 1;
+            batch(&schema, next - 1)
+        });
+        eprintln!("{name}: {saved}");
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || {
@@ -285,6 +339,58 @@ fn shared(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Memory for the keys and a quarter of what is known of them, or a quarter of all: events a second and the peak of memory, beside all of it in memory.
+fn spilled(_: &mut Criterion) {
+    let schema = schema();
+    let uniform: fn(u64) -> u64 = |random| random % KEYS;
+    // The share of rank r is as 1 / r.
+    let zipf: fn(u64) -> u64 = |random| (KEYS as f64).powf((random >> 11) as f64 / (1_u64 << 53) as f64) as u64;
+    let two_steps = |number| pattern(number, MERCHANTS, "", "a b");
+    let many_rows = "PARTITION BY card ORDER BY at MEASURES LAST(b.cents) AS drained PATTERN (a{12,} b) WITHIN INTERVAL '1' DAY \
+                     DEFINE a AS cents <= 90000, b AS cents > 90000";
+    let (of_merchants, of_rows): (Vec<_>, Vec<_>) = ((0..MERCHANTS).map(two_steps).collect(), vec![(None, many_rows.to_owned())]);
+    for (name, rules, card, warm, whole_of) in [
+        ("1000 two-step patterns over 1M keys on disk, all begin", &of_merchants, uniform, 220, false),
+        ("1000 two-step patterns over 1M keys on disk by Zipf's law, all begin", &of_merchants, zipf, 220, false),
+        ("a pattern of many rows over 1M keys on disk", &of_rows, uniform, 300, true),
+        ("a pattern of many rows over 1M keys on disk by Zipf's law", &of_rows, zipf, 300, true),
+    ] {
+        if !asked(name) {
+            continue;
+        }
+        let timed = 40;
+        let run = |spill: Option<&Arc<Spill>>| {
+            reset_peak();
+            let before = memory("VmRSS");
+            let mut engine = Engine::new(rules.iter().cloned());
+            spill.into_iter().for_each(|spill| engine.patterns.spill_to(spill));
+            let (mut time, mut found) = (Duration::ZERO, 0);
+            for number in 0..warm + timed {
+                let batch = batch_by(&schema, number, card);
+                let start = Instant::now();
+                found += engine.take(&batch);
+                time += if number < warm { Duration::ZERO } else { start.elapsed() };
+            }
+            let rate = (timed * BATCH) as f64 / time.as_secs_f64();
+            (found, engine.patterns.partitions(), engine.patterns.bytes(), rate, memory("VmHWM") - before)
+        };
+        let (found, keys, bytes, rate, peak) = run(None);
+        let folder = tempfile::tempdir().expect("a folder");
+        let limit = if whole_of { bytes / 4 } else { keys * KEY + bytes.saturating_sub(keys * KEY) / 4 };
+        let spill = Spill::new(limit, Box::new(SpillFile::new(folder.path())));
+        let (found_spilled, _, bytes_spilled, rate_spilled, peak_spilled) = run(Some(&spill));
+        assert_eq!(found, found_spilled, "the same is found");
+        let Spilled { out, back, bytes: on_disk } = spill.spilled();
+        eprintln!(
+            "{name}: {rate:.0} events/s, {keys} keys, {bytes} bytes, peak {peak} MB; with {limit} bytes {rate_spilled:.0} events/s, {bytes_spilled} bytes, peak {peak_spilled} MB, \
+             {on_disk} on disk, {out} out, {back} back, {found} found"
+        );
+    }
+}
+
+/// Bytes that a key takes that is on disk, about.
+const KEY: usize = 70;
+
 /// One case, as other engines are asked it: `one` payment in twenty begins a match, or `all` do, or others come between (`followed`).
 fn streamed(stream: &Stream) {
     let (patterns, batches) = (stream.patterns, stream.rows / BATCH);
@@ -300,7 +406,7 @@ fn streamed(stream: &Stream) {
     assert_eq!(found, expected);
 }
 
-criterion_group!(benches, shared);
+criterion_group!(benches, shared, spilled);
 
 fn main() {
     match Stream::asked(BATCH) {

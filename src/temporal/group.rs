@@ -413,7 +413,7 @@ impl Group {
         beginning.clear();
         beginning.extend(&self.anywhere);
         beginning.extend(self.anywhere_of.get(&tenant).into_iter().flatten());
-        holds.for_each(|condition| beginning.extend(self.begun_by.get(condition as usize).into_iter().flatten()));
+        holds.for_each(|condition| beginning.extend_from_slice(self.begun_by.get(condition as usize).map_or(&[], Vec::as_slice)));
         if beginning.len() > 1 {
             beginning.sort_unstable();
             beginning.dedup();

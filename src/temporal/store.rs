@@ -218,7 +218,13 @@ impl Store {
     ///
     /// # Errors
     /// When one that is away cannot be read.
+    #[inline]
     pub fn find(&mut self, key: &[u8], hash: u64) -> Result<Option<u32>, String> {
+        // Most rows are of keys that nothing is known of.
+        if self.fetch_entry(hash) == 0 { Ok(None) } else { self.find_behind(key, hash) }
+    }
+
+    fn find_behind(&mut self, key: &[u8], hash: u64) -> Result<Option<u32>, String> {
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
         while let Some(slot) = (self.table[at] as u32).checked_sub(1) {
@@ -301,16 +307,16 @@ impl Store {
         if let Some(quiet) = &mut self.quiet {
             quiet.saw(slot);
         }
-        let bytes = self.bytes_of(slot);
         let Slot { size, place, .. } = self.slots[slot as usize];
         if size == LARGE {
+            let bytes = self.bytes_of(slot);
             *partition = self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
             self.in_large -= bytes;
-        } else {
-            let known = split(self.run(size, place)).1;
-            partition.unpack(known.get(1..).unwrap_or_default(), spare).ok_or("what is known of a key cannot be read")?;
+            return Ok(bytes);
         }
-        Ok(bytes)
+        let known = split(self.run(size, place)).1;
+        partition.unpack(known.get(1..).unwrap_or_default(), spare).ok_or("what is known of a key cannot be read")?;
+        Ok(SIZES[size as usize])
     }
 
     /// Puts a partition back that was taken out, and leaves anything in its place; returns the bytes that it takes then.
@@ -400,6 +406,7 @@ impl Store {
     }
 
     /// Has the run of a slot free, if it has one.
+    #[inline]
     fn release(&mut self, slot: u32) {
         let Slot { size, place, .. } = self.slots[slot as usize];
         if (size as usize) < SIZES.len() {
@@ -416,6 +423,7 @@ impl Store {
     }
 
     /// The run of a slot, to be written.
+    #[inline]
     fn run_mut(&mut self, slot: u32) -> &mut [u8] {
         let Slot { size, place, .. } = self.slots[slot as usize];
         let length = SIZES[size as usize];
@@ -498,6 +506,7 @@ impl Store {
     }
 
     /// Notes that a partition is about to change, or that a slot is to have one.
+    #[inline]
     fn touch(&mut self, slot: u32) {
         let chunk = slot as usize / SLOTS;
         match self.changed.get_mut(chunk) {
@@ -541,6 +550,7 @@ fn size_for(bytes: usize) -> Option<usize> {
 }
 
 /// A packed partition: its key, and the rest: whether a pattern searches in it, and all that is known.
+#[inline]
 fn split(run: &[u8]) -> (&[u8], &[u8]) {
     let length = |at: usize| usize::from(u16::from_le_bytes([run[at], run[at + 1]]));
     run[HEAD..HEAD + length(4) + length(6)].split_at(length(4))
