@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::rows::Rows;
 use super::steps::{Capture, SLOTS};
 use super::timers::NEVER;
+use super::windows::make_room;
 use foldhash::fast::FixedState;
 use quiet::Quiet;
 pub use saved::{read_chunk, read_page};
@@ -245,6 +246,7 @@ impl Store {
     /// Makes room for a key that is not there yet, with a partition that knows nothing.
     pub fn add(&mut self, key: &[u8], hash: u64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
+            make_room(&mut self.slots, 1);
             self.slots.push(Slot::FREE);
             self.slots.len() as u32 - 1
         });

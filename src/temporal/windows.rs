@@ -36,7 +36,7 @@ use limits::{Limits, Troubles};
 use std::sync::Arc;
 
 /// Room for `more` items. What grows to the size of the state grows by an eighth, and not to the double.
-fn make_room<T>(items: &mut Vec<T>, more: usize) {
+pub(super) fn make_room<T>(items: &mut Vec<T>, more: usize) {
     if items.capacity() - items.len() < more {
         items.reserve_exact(more.max(items.len() / 8 + 64));
     }

@@ -594,6 +594,7 @@ fn killed(path: &Path, arguments: &[&str]) -> String {
 fn snapshots_of_each_version_still_open() {
     kept_snapshot_opens("v1", "windows", &[]);
     kept_snapshot_opens("v1-patterns", "findings", &[]);
+    kept_snapshot_opens("v3-patterns", "findings", &[]);
     kept_snapshot_opens("v2", "windows", &["--state-per-key", "300", "--state-per-tenant", "450"]);
 }
 
