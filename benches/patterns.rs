@@ -26,7 +26,7 @@ use memory::{memory, reset_peak};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stream::Stream;
+use stream::{Stream, Time, timed_as};
 
 const KEYS: u64 = 1_000_000;
 const TENANTS: u64 = 10_000;
@@ -360,23 +360,25 @@ fn spilled(_: &mut Criterion) {
             continue;
         }
         let (timed, limit) = (40, megabytes << 20);
-        let before = memory("VmRSS");
-        let run = |spill: Option<&Arc<Spill>>| {
-            reset_peak();
+        let mut before = None;
+        let mut run = |spill: Option<&Arc<Spill>>| {
             let mut engine = Engine::new(rules.iter().cloned());
+            reset_peak();
+            let before = *before.get_or_insert_with(|| memory("VmRSS"));
             spill.into_iter().for_each(|spill| engine.patterns.spill_to(spill));
-            let (mut time, mut found) = (Duration::ZERO, 0);
+            let (mut time, mut found) = (Time::default(), 0);
             for number in 0..warm + timed {
                 let batch = batch_by(&schema, number, card);
-                let start = Instant::now();
-                found += engine.take(&batch);
-                time += if number < warm { Duration::ZERO } else { start.elapsed() };
+                found += timed_as(&mut time, number >= warm, || engine.take(&batch));
             }
-            let rate = (timed * BATCH) as f64 / time.as_secs_f64();
+            let events = (timed * BATCH) as f64;
+            let (rate, of_processor) = (events / time.wall, events / time.processor);
             let Spilled { out, back, bytes } = spill.map(|spill| spill.spilled()).unwrap_or_default();
             let (keys, taken) = (engine.patterns.partitions(), engine.patterns.bytes());
             let peak = memory("VmHWM") - before;
-            eprintln!("{name}: {rate:.0} events/s, {keys} keys in {taken} bytes, {bytes} on disk, peak {peak} MB, {out} out, {back} back");
+            eprintln!(
+                "{name}: {rate:.0} events/s, {of_processor:.0} a processor second; {keys} keys in {taken} bytes, {bytes} on disk, peak {peak} MB, {out} out, {back} back"
+            );
             found
         };
         let folder = tempfile::tempdir().expect("a folder");
