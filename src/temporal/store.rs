@@ -1,7 +1,7 @@
 //! The partitions of a group: found by their key, packed while nobody looks at them.
 //!
 //! A partition of a few rows is a run of bytes in a page of such runs; there are millions of them, and most are looked at once in a while. One that has grown is
-//! kept as it is. Where memory has no room for all of them, those that nobody has looked at for long are away ([`quiet`]): on disk.
+//! kept as it is. Where memory has no room for all of them, those that nobody has looked at for long are away: on disk.
 
 mod quiet;
 mod saved;
