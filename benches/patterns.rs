@@ -1,10 +1,12 @@
 //! Row patterns: a thousand over a million keys, and one for each of ten thousand tenants, as events a second on one core.
 
+mod memory;
 mod stream;
 
 use arrow::array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, StringArray, TimestampMillisecondArray};
 use criterion::{Criterion, Throughput, criterion_group};
 use dynamic_cep::compile::{Context, compile_typed};
+use dynamic_cep::connector::spill::SpillFile;
 use dynamic_cep::engine::Generation;
 use dynamic_cep::engine::router::{Choice, Router};
 use dynamic_cep::event::{EventBatch, Schema};
@@ -15,12 +17,15 @@ use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::{Clause, Limits as RuleLimits, Origin, check};
 use dynamic_cep::snapshot::Chunk;
 use dynamic_cep::tables::Artifact;
-use dynamic_cep::temporal::capture::Captured;
+use dynamic_cep::temporal::capture::CapturedChunk;
 use dynamic_cep::temporal::patterns::{Limits, PatternRule, Patterns};
+use dynamic_cep::temporal::spill::{Spill, Spilled};
+use dynamic_cep::temporal::steps::STEP_WORDS;
+use memory::{memory, reset_peak};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
-use stream::Stream;
+use std::time::{Duration, Instant};
+use stream::{Stream, Time, timed_as};
 
 const KEYS: u64 = 1_000_000;
 const TENANTS: u64 = 10_000;
@@ -57,22 +62,32 @@ impl Payment {
 }
 
 fn payment(number: u64) -> Payment {
+    payment_by(number, |random| random % KEYS)
+}
+
+/// The same of a card that `card` draws.
+fn payment_by(number: u64, card: impl Fn(u64) -> u64) -> Payment {
     let mut z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z ^= z >> 31;
+    let card = card(z);
     Payment {
         at: number.cast_signed() * PACE,
         // A card belongs to one tenant.
-        tenant: z % KEYS % TENANTS,
-        card: (z % KEYS).cast_signed(),
+        tenant: card % TENANTS,
+        card: card.cast_signed(),
         merchant: (z >> 24 & 0xffff).cast_signed() % MERCHANTS.cast_signed(),
         cents: (z >> 44).cast_signed() % 100_000,
     }
 }
 
 fn batch(schema: &Schema, number: usize) -> EventBatch {
+    batch_by(schema, number, |random| random % KEYS)
+}
+
+fn batch_by(schema: &Schema, number: usize, card: impl Fn(u64) -> u64) -> EventBatch {
     let first = number as u64 * BATCH as u64;
-    let payments: Vec<Payment> = (first..first + BATCH as u64).map(payment).collect();
+    let payments: Vec<Payment> = (first..first + BATCH as u64).map(|number| payment_by(number, &card)).collect();
     let of = |value: fn(&Payment) -> i64| payments.iter().map(value);
     let whole = |value: fn(&Payment) -> i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(of(value))) };
     let tenants = Int32Array::from_iter_values(payments.iter().map(|payment| payment.tenant as i32));
@@ -119,28 +134,63 @@ impl Engine {
         self.generation.verify(batch, self.router.find(&encoded), &mut cache)
     }
 
-    /// A copy of the state: how long the stream waits for it, the bytes that are written beside the stream and how long that takes, and going on from it.
-    fn save(&mut self) -> String {
+    /// A copy of the state beside the stream of batches that `next` makes: how long these wait for it, the bytes that are written and how long that takes, and going on from it.
+    fn save(&mut self, mut next: impl FnMut() -> EventBatch) -> String {
+        let (partitions, held) = (self.patterns.partitions(), self.patterns.held().expect("all in memory"));
         let start = Instant::now();
-        let Captured { head, chunks } = self.patterns.capture();
+        let head = self.patterns.begin_capture();
         let pause = start.elapsed();
-        let chunks: HashMap<(String, usize), Vec<u8>> =
-            chunks.into_iter().map(|chunk| ((chunk.part.clone(), chunk.number), chunk.encode())).collect();
-        let packed: usize = chunks.values().map(|bytes| Chunk::pack(bytes).expect("memory").1.len()).sum();
-        let written = start.elapsed() - pause;
+        let (queue, jobs) = std::sync::mpsc::sync_channel::<CapturedChunk>(32);
+        let writer = std::thread::spawn(move || {
+            let (mut chunks, mut packed) = (HashMap::new(), 0);
+            while let Ok(chunk) = jobs.recv() {
+                let key = (chunk.part.clone(), chunk.number);
+                let bytes = chunk.encode();
+                packed += Chunk::pack(&bytes).expect("memory").1.len();
+                chunks.insert(key, bytes);
+            }
+            (chunks, packed)
+        });
+        let (mut longest_step, mut longest_batch, mut batches, mut done) = (Duration::ZERO, Duration::ZERO, 0, false);
+        while !done {
+            let (mut step, mut words) = (Duration::ZERO, 0);
+            while words < STEP_WORDS {
+                let start = Instant::now();
+                let copied = self.patterns.capture().expect("all in memory");
+                step += start.elapsed();
+                let Some(chunk) = copied else {
+                    done = true;
+                    break;
+                };
+                words += chunk.words();
+                // Waiting for the writer is no pause of the stream: `match` goes on with the next batch instead.
+                queue.send(chunk).expect("a writer");
+            }
+            longest_step = longest_step.max(step);
+            let batch = next();
+            let start = Instant::now();
+            self.take(&batch);
+            longest_batch = longest_batch.max(start.elapsed());
+            batches += 1;
+        }
+        drop(queue);
+        let (chunks, packed) = writer.join().expect("a writer");
+        let written = start.elapsed();
         let start = Instant::now();
         let mut read = |part: &str, number: usize| Ok(chunks[&(part.to_owned(), number)].clone());
-        let restored = Patterns::restored(schema(), self.rules.clone(), 0, Limits::default(), &head, &mut read).expect("a copy");
+        let restored = Patterns::restored(schema(), self.rules.clone(), 0, Limits::default(), None, &head, &mut read).expect("a copy");
         let restoring = start.elapsed();
-        assert_eq!((restored.patterns.partitions(), restored.patterns.held()), (self.patterns.partitions(), self.patterns.held()));
-        format!("copied in {pause:.1?}, packed in {written:.1?} to {packed} bytes, gone on with in {restoring:.1?}")
+        assert_eq!((restored.patterns.partitions(), restored.patterns.held().expect("all in memory")), (partitions, held));
+        format!(
+            "copy begun in {pause:.1?}, written beside {batches} batches in {written:.1?}, {packed} bytes; longest step {longest_step:.1?}, longest batch {longest_batch:.1?}; gone on with in {restoring:.1?}"
+        )
     }
 
     /// How many findings a batch brings.
     fn take(&mut self, batch: &EventBatch) -> usize {
         let holds = self.holds(batch);
         let (mut found, mut late) = (Vec::new(), Vec::new());
-        self.patterns.take(batch, &holds, &[], &mut found, &mut late);
+        self.patterns.take(batch, &holds, &[], &mut found, &mut late).expect("room for all");
         assert!(late.is_empty());
         found.len()
     }
@@ -271,11 +321,15 @@ fn shared(criterion: &mut Criterion) {
         let mut engine = Engine::new(rules);
         let found: usize = (0..warm).map(|number| engine.take(&batch(&schema, number))).sum();
         assert_eq!(found, expected(), "{name}");
-        let (held, partitions) = (engine.patterns.held(), engine.patterns.partitions());
+        let (held, partitions) = (engine.patterns.held().expect("all in memory"), engine.patterns.partitions());
         let bytes = engine.patterns.bytes() / partitions.max(1);
         eprintln!("{name}: {found} found in {} events; {partitions} keys hold {held} rows, in {bytes} bytes each", warm * BATCH);
-        eprintln!("{name}: {}", engine.save());
         let mut next = warm;
+        let saved = engine.save(|| {
+            next += 1;
+            batch(&schema, next - 1)
+        });
+        eprintln!("{name}: {saved}");
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 || {
@@ -290,6 +344,54 @@ fn shared(criterion: &mut Criterion) {
         group.bench_function(format!("{name}: row conditions alone"), |bencher| bencher.iter(|| engine.holds(&conditions)));
     }
     group.finish();
+}
+
+/// Little memory: events a second and the peak of memory, beside all of it in memory. The peak is right where a process has one case, named on the command line.
+fn spilled(_: &mut Criterion) {
+    let schema = schema();
+    let uniform: fn(u64) -> u64 = |random| random % KEYS;
+    // The share of rank r is as 1 / r.
+    let zipf: fn(u64) -> u64 = |random| (KEYS as f64).powf((random >> 11) as f64 / (1_u64 << 53) as f64) as u64;
+    let two_steps = |number| pattern(number, MERCHANTS, "", "a b");
+    let many_rows = "PARTITION BY card ORDER BY at MEASURES LAST(b.cents) AS drained PATTERN (a{12,} b) WITHIN INTERVAL '1' DAY \
+                     DEFINE a AS cents <= 90000, b AS cents > 90000";
+    let (of_merchants, of_rows): (Vec<_>, Vec<_>) = ((0..MERCHANTS).map(two_steps).collect(), vec![(None, many_rows.to_owned())]);
+    for (name, rules, card, warm, megabytes) in [
+        ("1000 two-step patterns over 1M keys on disk, all begin", &of_merchants, uniform, 220, 86),
+        ("1000 two-step patterns over 1M keys on disk by Zipf's law, all begin", &of_merchants, zipf, 220, 60),
+        ("a pattern of many rows over 1M keys on disk", &of_rows, uniform, 300, 100),
+        ("a pattern of many rows over 1M keys on disk by Zipf's law", &of_rows, zipf, 300, 60),
+    ] {
+        if !asked(name) {
+            continue;
+        }
+        let (timed, limit) = (40, megabytes << 20);
+        let mut before = None;
+        let mut run = |spill: Option<&Arc<Spill>>| {
+            let mut engine = Engine::new(rules.iter().cloned());
+            reset_peak();
+            let before = *before.get_or_insert_with(|| memory("VmRSS"));
+            spill.into_iter().for_each(|spill| engine.patterns.spill_to(spill));
+            let (mut time, mut found) = (Time::default(), 0);
+            for number in 0..warm + timed {
+                let batch = batch_by(&schema, number, card);
+                found += timed_as(&mut time, number >= warm, || engine.take(&batch));
+            }
+            let events = (timed * BATCH) as f64;
+            let (rate, of_processor) = (events / time.wall, events / time.processor);
+            let Spilled { out, back, bytes } = spill.map(|spill| spill.spilled()).unwrap_or_default();
+            let (keys, taken) = (engine.patterns.partitions(), engine.patterns.bytes());
+            let peak = memory("VmHWM") - before;
+            eprintln!(
+                "{name}: {rate:.0} events/s, {of_processor:.0} a processor second; {keys} keys in {taken} bytes, {bytes} on disk, peak {peak} MB, {out} out, {back} back"
+            );
+            found
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let spill = Spill::new(limit, Box::new(SpillFile::new(folder.path())));
+        let little = run(Some(&spill));
+        assert_eq!(run(None), little, "the same is found with {limit} bytes");
+    }
 }
 
 /// One case, as other engines are asked it: `one` payment in twenty begins a match, or `all` do, or others come between (`followed`).
@@ -307,7 +409,7 @@ fn streamed(stream: &Stream) {
     assert_eq!(found, expected);
 }
 
-criterion_group!(benches, shared);
+criterion_group!(benches, shared, spilled);
 
 fn main() {
     match Stream::asked(BATCH) {

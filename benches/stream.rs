@@ -19,9 +19,9 @@ pub struct Stream {
 
 /// Seconds of the clock and of the processor.
 #[derive(Clone, Copy, Default)]
-struct Time {
-    wall: f64,
-    processor: f64,
+pub struct Time {
+    pub wall: f64,
+    pub processor: f64,
 }
 
 impl Stream {
@@ -55,7 +55,8 @@ impl Stream {
     }
 }
 
-fn timed_as<T>(time: &mut Time, timed: bool, work: impl FnOnce() -> T) -> T {
+/// Does work whose time is added if it is `timed`.
+pub fn timed_as<T>(time: &mut Time, timed: bool, work: impl FnOnce() -> T) -> T {
     let (clock, used) = (Instant::now(), processor());
     let done = work();
     if timed {

@@ -1,5 +1,6 @@
 //! Velocity windows: 20 over a million keys, as events a second on one core, and what the state takes.
 
+mod memory;
 mod stream;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, TimestampMillisecondArray};
@@ -13,9 +14,11 @@ use dynamic_cep::rule::window::NamedWindow;
 use dynamic_cep::rule::{Limits, Origin, check};
 use dynamic_cep::snapshot::Chunk;
 use dynamic_cep::temporal::spill::{Spill, Spilled};
+use dynamic_cep::temporal::steps::STEP_WORDS;
 use dynamic_cep::temporal::windows::group::SavedGroup;
 use dynamic_cep::temporal::windows::{Settings, Windows, capture};
 use dynamic_cep::window::Window;
+use memory::{memory, reset_peak};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,7 +203,7 @@ fn write_beside(
     let mut done = false;
     while !done {
         let (mut step, mut words) = (Duration::ZERO, 0);
-        while words < capture::STEP_WORDS {
+        while words < STEP_WORDS {
             let start = Instant::now();
             let copied = state.capture().expect("all in memory");
             step += start.elapsed();
@@ -269,18 +272,6 @@ fn spilled(_: &mut Criterion) {
             for_keys + for_rows
         );
     }
-}
-
-/// Has the peak of memory begin anew; where that cannot be done it is that of all so far.
-fn reset_peak() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Megabytes of memory of this process; 0 where that is not known.
-fn memory(what: &str) -> i64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with(what));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<i64>().ok()).unwrap_or(0) / 1024
 }
 
 /// `windows`: a count and a sum, as other engines are asked them, or twenty windows.

@@ -21,10 +21,9 @@
 //!   candidates that are left, with [`expr`] over whole columns. [`decide`] makes a score and an action of the hits.
 //! * **Over time.** [`mod@window`] and [`pattern`] are what rules say of several events. [`temporal`] keeps the state of keys: windows add columns to a batch before it is encoded,
 //!   which thresholds then are over as over any others; patterns see the events after it.
-//! * **State on disk.** [`mod@snapshot`] is its format, pure over bytes. State is copied between batches, that of windows in steps ([`temporal::windows::capture`]), that of patterns by
-//!   sharing its pages ([`temporal::capture`]), written by
-//!   [`connector::snapshots`], and `command::state` keeps it together with the positions of the inputs and the results that are out.
-//!   What memory has no room for while a run goes on ([`temporal::spill`]) is in a file of its own ([`connector::spill`]).
+//! * **State on disk.** [`mod@snapshot`] is its format, pure over bytes. State is copied between batches in steps ([`temporal::steps`]), that of windows ([`temporal::windows::capture`]) and that of patterns
+//!   ([`temporal::capture`]), written by [`connector::snapshots`], and `command::state` keeps it together with the positions of the inputs and the results that are out.
+//!   What memory has no room for while a run goes on ([`temporal::spill`]), of windows and of patterns, is in a file of its own ([`connector::spill`]).
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
 //! * **Events under changing rules.** [`stream`] takes the events of one source through windows, rules and patterns, batch after batch; the state of what is the same goes on when the rules change.

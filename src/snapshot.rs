@@ -1,7 +1,7 @@
 //! Snapshots as bytes: a manifest that says what state there is and how far the inputs were read, and chunks of state that it names by their hash.
 //!
 //! ```text
-//! snapshot-7.json   dynamic-cep snapshot 2 <BLAKE3 of the rest>
+//! snapshot-7.json   dynamic-cep snapshot 3 <BLAKE3 of the version and the rest>
 //!                   {"number": 7, "generation": …, "sources": […], "parts": [{"name": "windows/0", "head": …, "chunks": […]}, …]}
 //! <BLAKE3>.chunk    one frame of zstd
 //! ```
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 
 /// The version of the format. A program reads those up to its own.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: &str = "dynamic-cep snapshot ";
 
@@ -94,6 +94,15 @@ fn damaged(what: impl Into<String>) -> Unusable {
     Unusable::Damaged(what.into())
 }
 
+/// Of what a file says; from format 3 on of its version, too, which others could be read by.
+fn checksum(version: u32, text: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    if version >= 3 {
+        hasher.update(&version.to_le_bytes());
+    }
+    hasher.update(text.as_bytes()).finalize().to_hex().to_string()
+}
+
 impl Manifest {
     /// As the bytes of a file.
     ///
@@ -102,7 +111,7 @@ impl Manifest {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let text = serde_json::to_string_pretty(self).expect("plain data") + "\n";
-        let hash = blake3::hash(text.as_bytes()).to_hex();
+        let hash = checksum(FORMAT_VERSION, &text);
         format!("{MAGIC}{FORMAT_VERSION} {hash}\n{text}").into_bytes()
     }
 
@@ -119,7 +128,7 @@ impl Manifest {
         if version > FORMAT_VERSION {
             return Err(Unusable::Newer(version));
         }
-        if *blake3::hash(text.as_bytes()).to_hex() != *hash {
+        if checksum(version, text) != hash {
             return Err(damaged("its checksum is another"));
         }
         serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
@@ -209,7 +218,7 @@ mod tests {
             assert!(Manifest::decode(&bytes).is_err(), "byte {at}");
         }
         let text = String::from_utf8(bytes).expect("text");
-        assert_eq!(Manifest::decode(text.replacen("snapshot 2 ", "snapshot 3 ", 1).as_bytes()), Err(Unusable::Newer(3)));
+        assert_eq!(Manifest::decode(text.replacen("snapshot 3 ", "snapshot 4 ", 1).as_bytes()), Err(Unusable::Newer(4)));
     }
 
     #[test]

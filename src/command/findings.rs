@@ -11,9 +11,10 @@ use crate::flow::Hits;
 use crate::stream::conditions::RowConditions;
 use crate::tables::Artifact;
 use crate::tables::layout::NONE;
-use crate::temporal::capture::{Captured, ReadChunk, Restored, SavedPatterns};
+use crate::temporal::capture::{CapturedChunk, ReadChunk, Restored, SavedPatterns};
 use crate::temporal::finding::json;
 use crate::temporal::patterns::{Counters, Found, PatternRule, Patterns};
+use crate::temporal::spill::Spill;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
@@ -51,8 +52,13 @@ fn seen(artifact: &Artifact) -> Schema {
 /// The state of patterns in a snapshot: what is said of it, and who reads its chunks.
 pub(super) type Saved<'s> = (&'s SavedPatterns, &'s mut ReadChunk<'s>);
 
-/// The patterns of `artifact`, which go on from `saved`; `None`: it has none that are in service.
-pub(super) fn patterns(artifact: &Artifact, options: &Options, saved: Option<Saved>) -> Result<Option<Restored>, String> {
+/// The patterns of `artifact`, which go on from `saved`; `None`: it has none that are in service. What memory has no room for goes to `spill`.
+pub(super) fn patterns(
+    artifact: &Artifact,
+    options: &Options,
+    spill: Option<&Arc<Spill>>,
+    saved: Option<Saved>,
+) -> Result<Option<Restored>, String> {
     let rules: Vec<PatternRule> = artifact
         .patterns()
         .iter()
@@ -69,9 +75,10 @@ pub(super) fn patterns(artifact: &Artifact, options: &Options, saved: Option<Sav
     let (schema, limits) = (seen(artifact), options.pattern_limits);
     let lateness = super::windows::behind(artifact, options).allowed_lateness;
     match saved {
-        Some((head, chunk)) => Patterns::restored(schema, rules, lateness, limits, head, chunk).map(Some),
+        Some((head, chunk)) => Patterns::restored(schema, rules, lateness, limits, spill, head, chunk).map(Some),
         None => {
-            let patterns = Patterns::new(schema, rules, lateness, limits);
+            let mut patterns = Patterns::new(schema, rules, lateness, limits);
+            spill.into_iter().for_each(|spill| patterns.spill_to(spill));
             Ok(Some(Restored { patterns, kept: Vec::new(), dropped: Vec::new() }))
         }
     }
@@ -116,7 +123,7 @@ impl Stage {
         writer: &mut Option<ResultWriter>,
     ) -> Result<u64, Failure> {
         let (mut found, mut late) = (Vec::new(), Vec::new());
-        self.patterns.take(batch, holds, hidden, &mut found, &mut late);
+        self.patterns.take(batch, holds, hidden, &mut found, &mut late)?;
         if let Some(writer) = &mut self.late
             && !late.is_empty()
         {
@@ -134,8 +141,13 @@ impl Stage {
         self.write(&found, artifact, writer)
     }
 
-    /// The state as it is now, for a snapshot.
-    pub fn capture(&mut self) -> Captured {
+    /// Begins a copy of the state as it is now, for a snapshot.
+    pub fn begin_capture(&mut self) -> SavedPatterns {
+        self.patterns.begin_capture()
+    }
+
+    /// Copies the next chunk; `None`: the copy is complete.
+    pub fn capture(&mut self) -> Result<Option<CapturedChunk>, String> {
         self.patterns.capture()
     }
 
@@ -149,7 +161,7 @@ impl Stage {
     pub fn finish(&mut self, go_on: bool, artifact: &Artifact, writer: &mut Option<ResultWriter>) -> Result<(u64, Counters), Failure> {
         let mut found = Vec::new();
         if !go_on {
-            self.patterns.finish(&mut found);
+            self.patterns.finish(&mut found)?;
         }
         let count = self.write(&found, artifact, writer)?;
         if let Some(late) = self.late.take() {

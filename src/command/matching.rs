@@ -326,7 +326,8 @@ impl Matcher {
         let (mut read, mut write) = (Duration::ZERO, Duration::ZERO);
         let behind = windows::behind(&self.artifact, options);
         let patterns = patterns.map(|patterns| findings::Stage::new(patterns, &self.artifact, &behind, self.choice, part)).transpose()?;
-        let (mut patterns, conditions) = patterns.unzip();
+        let (patterns, conditions) = patterns.unzip();
+        let patterns = RefCell::new(patterns);
         let wall = Instant::now();
         let saves = keeper.is_some() && options.allowed_lateness > 0;
         let mut reader = source.read_on(&self.needed(saves), options.batch_rows, options.strict, positions);
@@ -352,7 +353,7 @@ impl Matcher {
                     keeper.begin(&reader, windows.as_mut(), &self.artifact);
                 }
                 let cut = staged_batch.cut.zip(windows.as_mut()).map_or(Ok(()), |(row, windows)| windows.next_part(row));
-                if let Err(error) = cut.and_then(|()| keeper.step(windows.as_mut(), false)) {
+                if let Err(error) = cut.and_then(|()| keeper.step(windows.as_mut(), patterns.borrow_mut().as_mut(), false)) {
                     staged = Err(error);
                 }
             }
@@ -367,6 +368,7 @@ impl Matcher {
             |staged| self.process(staged, conditions.as_ref(), options.emit, &output_schema),
             |done| {
                 let start = Instant::now();
+                let mut patterns = patterns.borrow_mut();
                 let found = patterns
                     .as_mut()
                     .map_or(Ok(0), |patterns| patterns.take(&done.batch, &done.holds, &done.late, &self.artifact, &mut writer));
@@ -382,7 +384,7 @@ impl Matcher {
                     rejects.as_mut().map_or(Ok(()), |rejects| rejects.next_part(name, &reject_schema(), row))?;
                     patterns.as_mut().map_or(Ok(()), |patterns| patterns.next_part(row, &self.artifact))?;
                     if let Some(keeper) = &mut *keeper.borrow_mut() {
-                        keeper.results_are_out(patterns.as_mut().map(findings::Stage::capture));
+                        keeper.results_are_out(patterns.as_mut());
                     }
                     Ok(())
                 });
@@ -396,7 +398,10 @@ impl Matcher {
         if let Some(error) = failure {
             return Err(error);
         }
-        let goes_on = keeper.borrow().is_some() && reader.ended_early();
+        let (mut keeper, mut patterns) = (keeper.into_inner(), patterns.into_inner());
+        // What settles all that is left does not wait for a copy.
+        keeper.as_mut().map_or(Ok(()), |keeper| keeper.step(windows.as_mut(), patterns.as_mut(), true))?;
+        let goes_on = keeper.is_some() && reader.ended_early();
         if let Some(patterns) = &mut patterns {
             let (found, counters) = patterns.finish(goes_on, &self.artifact, &mut writer)?;
             summary.findings += found;
@@ -414,10 +419,8 @@ impl Matcher {
         for writer in [writer, rejects].into_iter().flatten() {
             writer.finish()?;
         }
-        let finish = |keeper: state::Keeper| {
-            keeper.finish(&reader, windows.as_mut(), patterns.as_mut().map(findings::Stage::capture), &self.artifact)
-        };
-        summary.state = keeper.into_inner().map(finish).transpose()?;
+        let finish = |keeper: state::Keeper| keeper.finish(&reader, windows.as_mut(), patterns.as_mut(), &self.artifact);
+        summary.state = keeper.map(finish).transpose()?;
         summary.sum_outcomes();
         (summary.times.read, summary.times.write) = (read, write);
         summary.wall = wall.elapsed();

@@ -15,10 +15,10 @@ use crate::id::FieldId;
 use crate::snapshot::{Manifest, Part, Source, Unusable};
 use crate::stream::definitions;
 use crate::tables::Artifact;
-use crate::temporal::capture::{Captured, Restored, SavedPatterns};
+use crate::temporal::capture::{Restored, SavedPatterns};
 use crate::temporal::patterns::Patterns;
-use crate::temporal::spill::Spill;
-use crate::temporal::windows::capture::STEP_WORDS;
+use crate::temporal::spill::{Share, Spill};
+use crate::temporal::steps::STEP_WORDS;
 use crate::temporal::windows::group::SavedGroup;
 use crate::temporal::windows::{Settings, Windows};
 use crate::window::Window;
@@ -34,7 +34,7 @@ const WAITING: usize = 32;
 /// How much memory state may take.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Memory {
-    /// What the state of windows may take of memory, such as 2GiB: beyond it keys that have been quiet for long are on disk
+    /// What the state of windows and patterns may take of memory, such as 2GiB: beyond it keys that have been quiet for long are on disk
     #[arg(long, value_name = "SIZE", requires = "state_dir", value_parser = super::size::parse)]
     pub state_memory: Option<usize>,
     /// Where they are, until the run ends
@@ -108,7 +108,7 @@ pub(super) fn start(
     let settings = Settings { spill: state.memory.spill(), limits: limits(options), ..Settings::new(lateness) };
     let fresh = || windows(artifact, &settings).map(|windows| (windows, order()));
     let mut begins = true;
-    let fresh_patterns = || findings::patterns(artifact, options, None);
+    let fresh_patterns = || findings::patterns(artifact, options, settings.spill.as_ref(), None);
     let (mut windows, patterns, positions, keeper) = match &state.snapshot {
         None => (fresh(), fresh_patterns()?, Vec::new(), None),
         Some(path) => {
@@ -195,7 +195,13 @@ fn restored(
     options: &matching::Options,
     settings: &Settings,
 ) -> Result<Found, String> {
-    let patterns = restored_patterns(folder, &manifest, artifact, options)?;
+    // What windows will take is not for patterns.
+    let chunks = manifest.parts.iter().filter(|part| part.name.starts_with(WINDOWS)).flat_map(|part| &part.chunks);
+    let bytes = chunks.fold(0, |bytes: usize, chunk| bytes.saturating_add(chunk.bytes as usize));
+    let of_windows = settings.spill.as_ref().map(Share::new);
+    of_windows.iter().for_each(|share| _ = share.room(bytes));
+    let patterns = restored_patterns(folder, &manifest, artifact, options, settings.spill.as_ref())?;
+    drop(of_windows);
     let lateness = options.allowed_lateness;
     let (events, definitions) = (artifact.event_schema(), definitions(artifact));
     let parts: Vec<&Part> = manifest.parts.iter().filter(|part| part.name.starts_with(WINDOWS)).collect();
@@ -228,14 +234,15 @@ fn restored_patterns(
     manifest: &Manifest,
     artifact: &Artifact,
     options: &matching::Options,
+    spill: Option<&Arc<Spill>>,
 ) -> Result<Option<Restored>, String> {
-    let Some(part) = manifest.part(PATTERNS) else { return findings::patterns(artifact, options, None) };
+    let Some(part) = manifest.part(PATTERNS) else { return findings::patterns(artifact, options, spill, None) };
     let head: SavedPatterns = serde_json::from_value(part.head.clone()).map_err(|error| error.to_string())?;
     let mut read = |part: &str, chunk: usize| {
         let chunk = manifest.part(part).and_then(|part| part.chunks.get(chunk)).ok_or("a chunk is not named")?;
         folder.chunk(chunk).map_err(|unusable| unusable.to_string())
     };
-    findings::patterns(artifact, options, Some((&head, &mut read)))
+    findings::patterns(artifact, options, spill, Some((&head, &mut read)))
 }
 
 /// Says which patterns do not go on where they were.
@@ -318,7 +325,7 @@ struct Flight {
     /// Chunks of each part. Those that are not put are those of the snapshot before.
     chunks: Vec<usize>,
     captured: bool,
-    /// Whether the results of all rows before it are out.
+    /// Whether the results of all rows before it are out. Then patterns, which see rows last, are copied.
     results_are_out: bool,
 }
 
@@ -392,25 +399,26 @@ impl Keeper {
         self.flight = Some(Flight { manifest, chunks, captured: false, results_are_out: false });
     }
 
-    /// The results of all rows before the snapshot are out; patterns, which see rows last, are as they were left by these.
-    pub fn results_are_out(&mut self, patterns: Option<Captured>) {
+    /// The results of all rows before the snapshot are out; the copy of `patterns` begins.
+    pub fn results_are_out(&mut self, patterns: Option<&mut findings::Stage>) {
         let Some(flight) = &mut self.flight else { return };
         flight.results_are_out = true;
-        let Some(Captured { head, chunks }) = patterns else { return };
+        let Some(head) = patterns.map(findings::Stage::begin_capture) else { return };
         let mut add = |name: String, head: serde_json::Value, count: usize| {
             flight.chunks.push(count);
             flight.manifest.parts.push(Part { name, head, chunks: Vec::new() });
         };
         head.parts().into_iter().for_each(|(name, count)| add(name, serde_json::Value::Null, count));
         add(PATTERNS.to_owned(), serde_json::to_value(&head).expect("plain data"), 0);
-        for chunk in chunks {
-            let (part, number) = (chunk.part.clone(), chunk.number);
-            self.pending.push_back(Job::Put(part, number, Box::new(move || Ok(chunk.encode()))));
-        }
     }
 
     /// Copies some more of the state, as long as a batch may wait; or, to the end, all of it.
-    pub fn step(&mut self, mut stage: Option<&mut Stage>, to_the_end: bool) -> Result<(), Failure> {
+    pub fn step(
+        &mut self,
+        mut stage: Option<&mut Stage>,
+        mut patterns: Option<&mut findings::Stage>,
+        to_the_end: bool,
+    ) -> Result<(), Failure> {
         let mut words = 0;
         while self.flight.is_some() && (to_the_end || words < STEP_WORDS) {
             while let Some(job) = self.pending.pop_front() {
@@ -419,24 +427,30 @@ impl Keeper {
                 }
             }
             let Some(flight) = &mut self.flight else { return Ok(()) };
-            if flight.captured {
-                if !flight.results_are_out {
-                    return Ok(());
+            if !flight.captured {
+                match stage.as_mut().map_or(Ok(None), |stage| stage.windows.capture())? {
+                    Some((group, number, chunk)) => {
+                        words += chunk.words();
+                        self.pending.push_back(Job::Put(format!("{WINDOWS}{group}"), number, Box::new(move || Ok(chunk.encode()))));
+                    }
+                    None => flight.captured = true,
                 }
-                if let Some(Flight { manifest, chunks, .. }) = self.flight.take() {
-                    self.told.last = (manifest.number, manifest.rows);
-                    self.told.written += 1;
-                    // It is short, and nothing comes after it but the next snapshot.
-                    self.send(Job::Commit(manifest, chunks), true)?;
-                }
+                continue;
+            }
+            if !flight.results_are_out {
                 return Ok(());
             }
-            match stage.as_mut().map_or(Ok(None), |stage| stage.windows.capture())? {
-                Some((group, number, chunk)) => {
-                    words += chunk.words();
-                    self.pending.push_back(Job::Put(format!("{WINDOWS}{group}"), number, Box::new(move || Ok(chunk.encode()))));
-                }
-                None => flight.captured = true,
+            if let Some(chunk) = patterns.as_mut().map_or(Ok(None), |patterns| patterns.capture())? {
+                words += chunk.words();
+                let (part, number) = (chunk.part.clone(), chunk.number);
+                self.pending.push_back(Job::Put(part, number, Box::new(move || Ok(chunk.encode()))));
+                continue;
+            }
+            if let Some(Flight { manifest, chunks, .. }) = self.flight.take() {
+                self.told.last = (manifest.number, manifest.rows);
+                self.told.written += 1;
+                // It is short, and nothing comes after it but the next snapshot.
+                self.send(Job::Commit(manifest, chunks), true)?;
             }
         }
         Ok(())
@@ -462,13 +476,12 @@ impl Keeper {
         mut self,
         reader: &EventReader,
         mut stage: Option<&mut Stage>,
-        patterns: Option<Captured>,
+        mut patterns: Option<&mut findings::Stage>,
         artifact: &Artifact,
     ) -> Result<Told, Failure> {
-        self.step(stage.as_deref_mut(), true)?;
         self.begin(reader, stage.as_deref_mut(), artifact);
-        self.results_are_out(patterns);
-        self.step(stage, true)?;
+        self.results_are_out(patterns.as_deref_mut());
+        self.step(stage, patterns, true)?;
         self.join()?;
         Ok(self.told.clone())
     }

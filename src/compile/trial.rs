@@ -47,8 +47,8 @@ pub(super) fn of_pattern(rule: &Rule, test: &RuleTest, pattern: &Arc<Pattern>, s
     let mut patterns = Patterns::new(schema.clone(), vec![tried], LATENESS, Limits::default());
     let holds = patterns.conditions().judge(schema, &batch);
     let mut found = Vec::new();
-    patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new());
-    patterns.finish(&mut found);
+    let taken = patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()).and_then(|()| patterns.finish(&mut found));
+    taken.map_err(|error| problem(rule, test, "test-value", error))?;
     if patterns.counters().untimed > 0 {
         return Err(problem(rule, test, "test-value", "an event of the test has no time".to_owned()));
     }

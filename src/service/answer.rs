@@ -51,7 +51,12 @@ pub fn decision(journal: &str, judged: &Judged, snapshot: &Snapshot, row: usize)
     let score = decimal::format(decisions.scores[row].into(), 3);
     answer.insert("score".to_owned(), score.parse::<Number>().map_or(Value::Null, Value::Number));
     answer.insert("action".to_owned(), ACTIONS[usize::from(decisions.actions[row])].into());
-    let names = |hits: &Hits| Value::Array(hits.row(row).iter().map(|rule| snapshot.id(*rule).into()).collect());
+    // By name: the order in which rules came into service is another one after a restart.
+    let names = |hits: &Hits| {
+        let mut names: Vec<&str> = hits.row(row).iter().map(|rule| snapshot.id(*rule)).collect();
+        names.sort_unstable();
+        Value::from(names)
+    };
     answer.insert("rules".to_owned(), names(&decisions.rules));
     answer.insert("shadow_rules".to_owned(), names(&decisions.shadow_rules));
     answer.insert("generation".to_owned(), (**snapshot.generation()).into());

@@ -196,7 +196,7 @@ mod tests {
     const FIRST: &str = "windows: {spent: 'SUM(amount) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL ''1'' HOUR PRECEDING AND CURRENT ROW)'}\n\
                          lists: {risky: ['1', '2']}\n\
                          rules:\n- {id: a, when: amount > 5}\n- {id: b, when: spent > 100}\n- {id: c, when: card IN LIST risky}\n";
-    const SECOND: &str = "lists: {risky: ['1', '3']}\nrules:\n- {id: a, when: 5 < amount}\n- {id: c, when: card IN LIST risky}\n- {id: d, when: amount = 1}\n";
+    const SECOND: &str = "lists: {risky: ['1', '3']}\nrules:\n- {id: a, when: (amount  > 5)}\n- {id: c, when: card IN LIST risky}\n- {id: d, when: amount = 1}\n";
 
     #[test]
     fn only_what_differs_is_changed() {

@@ -121,7 +121,7 @@ impl Stream {
         let (mut findings, mut late) = (Vec::new(), Vec::new());
         if let Some((patterns, conditions)) = &mut self.patterns {
             let holds = conditions.of(&batch);
-            patterns.take(&batch, &holds, &[], &mut findings, &mut late);
+            patterns.take(&batch, &holds, &[], &mut findings, &mut late)?;
         }
         Ok(Judged { batch, decisions, findings, late })
     }
@@ -179,7 +179,11 @@ impl Stream {
         }
         let (schema, count) = (seen(snapshot), rules.len());
         let patterns = match before {
-            None => Patterns::new(schema.clone(), rules, self.settings.windows.lateness, self.settings.patterns),
+            None => {
+                let mut patterns = Patterns::new(schema.clone(), rules, self.settings.windows.lateness, self.settings.patterns);
+                self.settings.windows.spill.iter().for_each(|spill| patterns.spill_to(spill));
+                patterns
+            }
             Some(before) => {
                 let restored = before.changed(schema.clone(), rules)?;
                 followed.kept += restored.kept.len();

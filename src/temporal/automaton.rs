@@ -455,12 +455,21 @@ impl Search {
             packed::flag(out, taken.excluded);
         }
         packed::number(out, self.memories.len() as u64);
-        for ((memory, row, label), number) in &self.memories {
-            [u64::from(*memory), *row, u64::from(*label), u64::from(*number)].into_iter().for_each(|number| packed::number(out, number));
+        if !self.memories.is_empty() {
+            self.pack_memories(out);
         }
         packed::flag(out, self.found.is_some());
         self.found.into_iter().for_each(|found| packed::number(out, u64::from(found)));
         packed::number(out, self.visits);
+    }
+
+    /// In the order in which they came, whatever order they are found in.
+    fn pack_memories(&self, out: &mut Vec<u8>) {
+        let mut memories: Vec<(u32, (u32, u64, Label))> = self.memories.iter().map(|(memory, number)| (*number, *memory)).collect();
+        memories.sort_unstable();
+        for (number, (memory, row, label)) in memories {
+            [u64::from(memory), row, u64::from(label), u64::from(number)].into_iter().for_each(|number| packed::number(out, number));
+        }
     }
 
     /// Becomes what was packed; `None`: nothing was, and it is anything.

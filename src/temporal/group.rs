@@ -9,6 +9,7 @@ use super::keys::{KeyColumn, NO_TENANT};
 use super::patterns::{Found, Limits, PatternRule};
 use super::progress::{Moment, Progress, Troubles, Work};
 use super::rows::{Row, Rows};
+use super::spill::Spill;
 use super::store::{Partition, Store};
 use super::timers::{NEVER, Timers};
 use super::{conditions::Conditions, keys::Tenants};
@@ -114,7 +115,7 @@ pub struct Group {
 const CHUNK: usize = 64;
 
 /// What a group knows of the rows so far.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct State {
     pub store: Store,
     /// For each partition where searches run out of time, one timer that is not later than the first of them. Those that are not the partition's own mean nothing.
@@ -217,30 +218,42 @@ impl Group {
         self.members[member].troubles = troubles;
     }
 
-    /// Goes on with what another knew. `tenant_bytes` as in [`Shared`].
-    pub fn resume(&mut self, store: Store, waiting: VecDeque<Waiting>, tenant_bytes: &mut Vec<usize>) {
-        (self.state.store, self.state.waiting) = (store, waiting);
+    /// Goes on with what another knew of a partition. `tenant_bytes` as in [`Shared`].
+    ///
+    /// # Errors
+    /// Partitions that cannot be of one group; what cannot be written to disk, where memory has no room for it.
+    pub fn restore(&mut self, slot: u32, key: &[u8], mut partition: Partition, tenant_bytes: &mut Vec<usize>) -> Result<(), String> {
         let State { store, timers, .. } = &mut self.state;
-        let mut partition = Partition::default();
-        for slot in store.all() {
-            let bytes = store.bytes_of(slot);
-            *bytes_of_tenant(tenant_bytes, store.key(slot)) += bytes;
-            store.take(slot, &mut partition, &mut self.work.spare);
-            let ends =
-                partition.progress.iter().filter_map(|one| one.ends_at(&self.members[one.pattern as usize].machine, &partition.rows));
-            if let Some(time) = ends.min().filter(|_| self.streams) {
-                timers.push(time, slot);
-                store.set_timer(slot, time);
-                store.set_ends_at(slot, time);
-            }
-            store.put(slot, &mut partition);
+        let ends = partition.progress.iter().filter_map(|one| one.ends_at(&self.members[one.pattern as usize].machine, &partition.rows));
+        let first = ends.min().filter(|_| self.streams);
+        *bytes_of_tenant(tenant_bytes, key) += store.restore(slot, key, &mut partition)?;
+        if let Some(time) = first {
+            timers.push(time, slot);
+            store.set_timer(slot, time);
+            store.set_ends_at(slot, time);
         }
+        store.give_way(timers.bytes())
+    }
+
+    /// Has partitions go to disk where memory has no room for them; before any row is taken.
+    pub fn spill_to(&mut self, spill: &Arc<Spill>) {
+        self.state.store.spill_to(spill);
+    }
+
+    /// Learns how much memory partitions may take from now on, and takes no more.
+    ///
+    /// # Errors
+    /// When they cannot be written to disk.
+    pub fn share_out(&mut self) -> Result<(), String> {
+        self.state.store.share_out(self.state.timers.bytes())
     }
 
     /// Rows that are held, those that wait included.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.state.waiting.len() + self.state.store.held()
+    ///
+    /// # Errors
+    /// When partitions on disk cannot be read.
+    pub fn held(&self) -> Result<usize, String> {
+        Ok(self.state.waiting.len() + self.state.store.held()?)
     }
 
     /// Partitions that something is known of.
@@ -256,7 +269,11 @@ impl Group {
     }
 
     /// Takes the rows of a batch, in order.
-    pub fn take(&mut self, arrivals: &Arrivals, shared: &mut Shared) {
+    ///
+    /// # Errors
+    /// When partitions cannot be written to disk, or read. Nothing can be taken after it.
+    pub fn take(&mut self, arrivals: &Arrivals, shared: &mut Shared) -> Result<(), String> {
+        self.share_out()?;
         let Arrivals { schema, batch, holds, tenants, clocks } = *arrivals;
         let keys: Vec<KeyColumn> = self.kind.partition_by.iter().map(|field| KeyColumn::new(schema, batch, *field)).collect();
         let columns: Vec<Option<Cells>> = self.places.needed().iter().map(|field| batch.cells(schema, *field)).collect();
@@ -299,7 +316,7 @@ impl Group {
                             held.clone(),
                             |rows| rows.push(number, clock.time, holds, values),
                             shared,
-                        );
+                        )?;
                     } else {
                         let value = |key: &OrderKey| batch.value(schema, key.field, at);
                         let order: Box<[Value]> = if by_time_alone { Box::default() } else { self.order_by.iter().map(value).collect() };
@@ -310,10 +327,11 @@ impl Group {
                     next += 1;
                 }
                 // The time goes on with rows that are not seen, too.
-                self.settle(clock.watermark, shared);
+                self.settle(clock.watermark, shared)?;
             }
         }
         (self.keys, self.asked) = (keys_of, asked);
+        Ok(())
     }
 
     /// Whether a pattern may begin with a row for which a condition holds.
@@ -327,25 +345,26 @@ impl Group {
     }
 
     /// Does what the watermark allows.
-    fn settle(&mut self, watermark: Option<i64>, shared: &mut Shared) {
-        if let Some(watermark) = watermark.filter(|_| self.streams) {
-            if !self.state.waiting.is_empty() {
-                self.release(Some(watermark), shared);
-            }
-            if self.state.timers.may_be_due(watermark) {
-                self.fire(watermark, shared);
-            }
+    fn settle(&mut self, watermark: Option<i64>, shared: &mut Shared) -> Result<(), String> {
+        let Some(watermark) = watermark.filter(|_| self.streams) else { return Ok(()) };
+        if !self.state.waiting.is_empty() {
+            self.release(Some(watermark), shared)?;
         }
+        if self.state.timers.may_be_due(watermark) { self.fire(watermark, shared) } else { Ok(()) }
     }
 
     /// Settles everything: no row follows.
-    pub fn finish(&mut self, shared: &mut Shared) {
-        self.release(None, shared);
+    ///
+    /// # Errors
+    /// As [`Group::take`].
+    pub fn finish(&mut self, shared: &mut Shared) -> Result<(), String> {
+        self.release(None, shared)?;
         for slot in self.state.store.all() {
             let moment = Moment { ended: true, watermark: None, steps: shared.limits.steps };
-            let before = self.take_out(slot);
-            self.run(slot, before, moment, |_, _| true, shared);
+            let before = self.take_out(slot)?;
+            self.run(slot, before, moment, |_, _| true, shared)?;
         }
+        Ok(())
     }
 
     fn wait(&mut self, waiting: Waiting) {
@@ -365,18 +384,19 @@ impl Group {
     }
 
     /// Hands rows that none can come before any more to their partitions; without a watermark, all.
-    fn release(&mut self, watermark: Option<i64>, shared: &mut Shared) {
+    fn release(&mut self, watermark: Option<i64>, shared: &mut Shared) -> Result<(), String> {
         while let Some(first) = self.state.waiting.front() {
             // Of rows at the same time as a later one, the later one is behind, if time is all that orders them.
             let waits =
                 |watermark| if first.order.is_empty() { first.row.time > Some(watermark) } else { first.row.time >= Some(watermark) };
             if watermark.is_some_and(waits) {
-                return;
+                break;
             }
-            let Some(Waiting { key, tenant, row, .. }) = self.state.waiting.pop_front() else { return };
+            let Some(Waiting { key, tenant, row, .. }) = self.state.waiting.pop_front() else { break };
             let holds = row.holds.clone();
-            self.enter((&key, Store::hash(&key)), tenant, row.time, holds.iter().copied(), |rows| rows.push_row(row), shared);
+            self.enter((&key, Store::hash(&key)), tenant, row.time, holds.iter().copied(), |rows| rows.push_row(row), shared)?;
         }
+        Ok(())
     }
 
     /// A row, in its turn.
@@ -388,10 +408,10 @@ impl Group {
         holds: impl Iterator<Item = u32>,
         push: impl FnOnce(&mut Rows),
         shared: &mut Shared,
-    ) {
+    ) -> Result<(), String> {
         let watermark = time.filter(|_| self.streams);
         if let Some(watermark) = watermark.filter(|watermark| self.state.timers.may_be_due(*watermark)) {
-            self.fire(watermark, shared);
+            self.fire(watermark, shared)?;
         }
         let mut beginning = std::mem::take(&mut self.beginning);
         beginning.clear();
@@ -399,22 +419,23 @@ impl Group {
         if !self.anywhere_of.is_empty() {
             beginning.extend(self.anywhere_of.get(&tenant).into_iter().flatten());
         }
-        holds.for_each(|condition| beginning.extend(self.begun_by.get(condition as usize).into_iter().flatten()));
+        holds.for_each(|condition| beginning.extend_from_slice(self.begun_by.get(condition as usize).map_or(&[], Vec::as_slice)));
         if beginning.len() > 1 {
             beginning.sort_unstable();
             beginning.dedup();
         }
-        let slot = match self.state.store.find(key, hash) {
+        let slot = match self.state.store.find(key, hash)? {
             None if beginning.is_empty() && !self.kind.remembers => None,
-            None => Some((self.state.store.add(key, hash), 0)),
+            None => Some((self.state.store.add(key, hash), true)),
             // One that is known for the numbers of its matches alone has no use for the row.
             Some(slot) => {
                 let concerned = self.kind.remembers || !beginning.is_empty() || self.state.store.searches(slot);
-                concerned.then(|| (slot, self.state.store.bytes_of(slot)))
+                concerned.then_some((slot, false))
             }
         };
-        if let Some((slot, before)) = slot {
-            self.take_out(slot);
+        if let Some((slot, new)) = slot {
+            let taken = self.take_out(slot)?;
+            let before = if new { 0 } else { taken };
             let position = self.partition.rows.end();
             push(&mut self.partition.rows);
             let known = &mut self.partition.progress;
@@ -427,13 +448,14 @@ impl Group {
             }
             let moment = Moment { ended: false, watermark, steps: shared.limits.steps };
             let concerned = |progress: &Progress, _: Option<i64>| progress.searches() || progress.needs_from() == position;
-            self.run(slot, before, moment, concerned, shared);
+            self.run(slot, before, moment, concerned, shared)?;
         }
         self.beginning = beginning;
+        Ok(())
     }
 
     /// Has everybody look whose time is up, in the order of time.
-    fn fire(&mut self, now: i64, shared: &mut Shared) {
+    fn fire(&mut self, now: i64, shared: &mut Shared) -> Result<(), String> {
         while let Some((time, slot)) = self.state.timers.pop(now) {
             let State { store, timers, .. } = &mut self.state;
             if store.timer(slot) != time {
@@ -449,22 +471,29 @@ impl Group {
                 continue;
             }
             store.set_timer(slot, NEVER);
-            let before = self.take_out(slot);
+            let before = self.take_out(slot)?;
             // Not later: what a next search finds has a time of its own, and goes off in its turn.
             let moment = Moment { ended: false, watermark: Some(time), steps: shared.limits.steps };
-            self.run(slot, before, moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared);
+            self.run(slot, before, moment, |_, ends_at| ends_at.is_some_and(|ends_at| ends_at <= time), shared)?;
         }
+        Ok(())
     }
 
     /// Takes a partition out, to be [`run`](Self::run); returns the bytes that it took.
-    fn take_out(&mut self, slot: u32) -> usize {
-        self.state.store.take(slot, &mut self.partition, &mut self.work.spare);
-        self.state.store.bytes_of(slot)
+    fn take_out(&mut self, slot: u32) -> Result<usize, String> {
+        self.state.store.take(slot, &mut self.partition, &mut self.work.spare)
     }
 
     /// Runs some patterns of the partition that was taken out, and puts back what anybody still needs. `before`: bytes that it took. `chosen` is asked with the time at which
     /// the search is over.
-    fn run(&mut self, slot: u32, before: usize, moment: Moment, chosen: impl Fn(&Progress, Option<i64>) -> bool, shared: &mut Shared) {
+    fn run(
+        &mut self,
+        slot: u32,
+        before: usize,
+        moment: Moment,
+        chosen: impl Fn(&Progress, Option<i64>) -> bool,
+        shared: &mut Shared,
+    ) -> Result<(), String> {
         let Self { members, work, state, partition, looks_back, streams, kind, .. } = self;
         let State { store, timers, .. } = state;
         let Partition { rows, progress } = partition;
@@ -505,7 +534,7 @@ impl Group {
         partition.progress.retain(|progress| !progress.is_new());
         if partition.progress.is_empty() && !kind.remembers {
             store.remove(slot);
-            return;
+            return Ok(());
         }
         if *streams {
             let ends = partition.progress.iter().filter_map(|one| one.ends_at(&members[one.pattern as usize].machine, &partition.rows));
@@ -518,6 +547,7 @@ impl Group {
             }
         }
         *of_tenant += store.put(slot, partition);
+        store.give_way(timers.bytes())
     }
 }
 

@@ -8,7 +8,7 @@
 //! * [`group`]: patterns over the same partitions, which share their rows. A row that begins no match, and is waited for by none, is not held.
 //! * [`store`]: the partitions, packed while nobody looks at them. [`rows`]: what is held of their rows. [`packed`]: how numbers and values are packed. [`timers`]: when somebody must, though no row came.
 //! * [`capture`]: the state at one moment, as parts of a snapshot, and back.
-//! * [`spill`]: keys that have been quiet for long, on disk.
+//! * [`spill`]: keys that have been quiet for long, on disk. [`steps`]: a copy of slots, made while rows go on coming.
 //! * [`progress`]: where in the rows of a partition one pattern is. [`automaton`]: one search for a match that begins at a given row; pure stepping.
 //! * [`finding`]: what is told of a match.
 //! * [`evaluate`]: expressions that look at several rows of a match. [`aggregate`]: sums and the like.
@@ -26,6 +26,7 @@ pub mod patterns;
 pub mod progress;
 pub mod rows;
 pub mod spill;
+pub mod steps;
 pub mod store;
 #[cfg(test)]
 mod tests;

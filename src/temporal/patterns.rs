@@ -1,10 +1,12 @@
 //! All patterns of an artifact, over all partitions.
 
+use super::capture::CapturedChunk;
 use super::conditions::Conditions;
 use super::finding::Finding;
 use super::group::{Arrivals, Clock, Group, Kind, Shared};
 use super::keys::{Tenants, nanoseconds_of_tick};
 use super::progress::Troubles;
+use super::spill::Spill;
 use super::windows::times;
 use crate::event::{EventBatch, Schema};
 use crate::flow::Hits;
@@ -74,6 +76,9 @@ pub struct Patterns {
     pub(super) tenant_bytes: Vec<usize>,
     pub(super) late: u64,
     pub(super) untimed: u64,
+    /// Of a copy that was begun, what is not copied in steps.
+    pub(super) ready: Vec<CapturedChunk>,
+    pub(super) spill: Option<Arc<Spill>>,
 }
 
 impl Patterns {
@@ -114,12 +119,25 @@ impl Patterns {
             tenant_bytes: Vec::new(),
             late: 0,
             untimed: 0,
+            ready: Vec::new(),
+            spill: None,
         }
     }
 
     /// Nanoseconds that rows may be late.
     pub(super) fn lateness_nanoseconds(&self) -> i64 {
         self.lateness * tick(&self.schema)
+    }
+
+    /// Has what is known of keys go to disk where memory has no room for it; before any row is taken.
+    pub fn spill_to(&mut self, spill: &Arc<Spill>) {
+        self.groups.iter_mut().for_each(|group| group.spill_to(spill));
+        self.spill = Some(Arc::clone(spill));
+    }
+
+    /// Whether all that is known can be relied upon.
+    fn check(&self) -> Result<(), String> {
+        self.spill.as_ref().and_then(|spill| spill.fault()).map_or(Ok(()), Err)
     }
 
     /// The fields that patterns read, but for those of their conditions on single rows, ascending.
@@ -136,7 +154,18 @@ impl Patterns {
 
     /// Takes the rows of a batch, but for those `hidden`, one by one: what is found does not depend on how rows are cut into batches.
     /// `holds`: for each row the conditions that hold for it, by their numbers. The rows that came too late are added to `late`.
-    pub fn take(&mut self, batch: &EventBatch, holds: &Hits, hidden: &[u32], found: &mut Vec<Found>, late: &mut Vec<usize>) {
+    ///
+    /// # Errors
+    /// When what is known of keys cannot be written to disk, or read. Nothing is found then, and nothing can be taken after it.
+    pub fn take(
+        &mut self,
+        batch: &EventBatch,
+        holds: &Hits,
+        hidden: &[u32],
+        found: &mut Vec<Found>,
+        late: &mut Vec<usize>,
+    ) -> Result<(), String> {
+        self.check()?;
         let times = times(&self.schema, batch);
         let in_time = self.groups.iter().any(Group::streams) && self.schema.time.is_some();
         let mut clocks = Vec::with_capacity(batch.rows());
@@ -159,23 +188,29 @@ impl Patterns {
         let mut brought = Vec::new();
         for group in &mut self.groups {
             let mut shared = Shared { limits: &self.limits, tenant_bytes: &mut self.tenant_bytes, found: &mut brought, arrival: 0 };
-            group.take(&arrivals, &mut shared);
+            group.take(&arrivals, &mut shared)?;
         }
         if self.groups.len() > 1 {
             // Stable: what one row brings stays in the order of the groups.
             brought.sort_by_key(|(row, _)| *row);
         }
         found.extend(brought.into_iter().map(|(_, found)| found));
+        Ok(())
     }
 
     /// Settles everything: no row follows.
-    pub fn finish(&mut self, found: &mut Vec<Found>) {
+    ///
+    /// # Errors
+    /// As [`Patterns::take`].
+    pub fn finish(&mut self, found: &mut Vec<Found>) -> Result<(), String> {
+        self.check()?;
         let mut brought = Vec::new();
         for group in &mut self.groups {
             let mut shared = Shared { limits: &self.limits, tenant_bytes: &mut self.tenant_bytes, found: &mut brought, arrival: 0 };
-            group.finish(&mut shared);
+            group.finish(&mut shared)?;
         }
         found.extend(brought.into_iter().map(|(_, found)| found));
+        Ok(())
     }
 
     /// What did not go as rules and rows say, so far.
@@ -193,8 +228,10 @@ impl Patterns {
     }
 
     /// Rows that are held, by all patterns.
-    #[must_use]
-    pub fn held(&self) -> usize {
+    ///
+    /// # Errors
+    /// When those on disk cannot be read.
+    pub fn held(&self) -> Result<usize, String> {
         self.groups.iter().map(Group::held).sum()
     }
 
@@ -204,7 +241,7 @@ impl Patterns {
         self.groups.iter().map(Group::partitions).sum()
     }
 
-    /// Bytes that partitions take.
+    /// Bytes of memory that partitions take.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.groups.iter().map(Group::bytes).sum()

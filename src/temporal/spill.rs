@@ -93,6 +93,12 @@ pub struct Spill {
     inner: Mutex<Inner>,
 }
 
+impl std::fmt::Debug for Spill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spill").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     store: Box<dyn Store>,
     /// The first error: after it nothing that is asked for can be relied upon.
@@ -144,6 +150,7 @@ impl Inner {
 }
 
 /// What one part of the state has of a [`Spill`]. Its values go with it.
+#[derive(Debug)]
 pub struct Share {
     spill: Arc<Spill>,
     part: u32,

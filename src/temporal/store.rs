@@ -1,18 +1,24 @@
 //! The partitions of a group: found by their key, packed while nobody looks at them.
 //!
 //! A partition of a few rows is a run of bytes in a page of such runs; there are millions of them, and most are looked at once in a while. One that has grown is
-//! kept as it is. A copy of the store shares its pages until they are written to, so that it takes no longer than copying a few bytes for each partition.
+//! kept as it is. Where memory has no room for all of them, those that nobody has looked at for long are away: on disk.
+
+mod quiet;
+mod saved;
 
 use super::automaton::{Machine, Spare};
 use super::packed::{self, Reader};
 use super::progress::Progress;
 use super::rows::Rows;
+use super::steps::{Capture, SLOTS};
 use super::timers::NEVER;
+use super::windows::make_room;
 use foldhash::fast::FixedState;
+use quiet::Quiet;
+pub use saved::{read_chunk, read_page};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 /// Bytes of a page of packed partitions.
 pub const PAGE: usize = 1 << 15;
@@ -23,9 +29,20 @@ const SIZES: [usize; 14] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 
 /// Bytes that memory is brought near by.
 const LINE: usize = 64;
 
+/// Bytes of a run before the key: the slot, and the lengths of the key and of what is known.
+const HEAD: usize = 8;
+
 /// Slots and runs that are free, and partitions that are not packed, in place of a size.
 const FREE: u32 = u32::MAX;
 const LARGE: u32 = u32::MAX - 1;
+
+/// Partitions that are away, and will be packed when they come back, or not.
+const AWAY: u32 = u32::MAX - 2;
+const AWAY_LARGE: u32 = u32::MAX - 3;
+
+const fn is_away(size: u32) -> bool {
+    matches!(size, AWAY | AWAY_LARGE)
+}
 
 /// What is known of the rows of one key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +71,13 @@ impl Partition {
         spare.0.extend(self.progress.drain(..).filter_map(Progress::into_spare));
     }
 
+    /// What follows the key in a run; `None`: nothing like that was packed.
+    fn of(known: &[u8]) -> Option<Self> {
+        let mut partition = Self::default();
+        partition.unpack(known.get(1..)?, &mut Spare::default())?;
+        Some(partition)
+    }
+
     /// Adds its bytes: those of its serialization.
     fn pack(&self, out: &mut Vec<u8>) {
         self.rows.pack(out);
@@ -73,11 +97,11 @@ impl Partition {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
-    /// A place in [`SIZES`], or [`FREE`] or [`LARGE`].
+    /// A place in [`SIZES`], or [`FREE`], [`LARGE`], [`AWAY`] or [`AWAY_LARGE`].
     size: u32,
-    /// Among the runs of that size.
+    /// Among the runs of that size; of one that is away the lower half of its hash, so that no other key is taken for its.
     place: u32,
     /// The earliest time at which somebody will look at it.
     timer: i64,
@@ -85,26 +109,16 @@ struct Slot {
     ends_at: i64,
 }
 
+impl Slot {
+    const FREE: Self = Self { size: FREE, place: 0, timer: NEVER, ends_at: NEVER };
+}
+
 /// Runs of bytes of one size. Each begins with its slot, or [`FREE`].
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Runs {
-    pages: Vec<Page>,
+    pages: Vec<Box<[u8]>>,
     len: u32,
     free: Vec<u32>,
-}
-
-#[derive(Clone, Debug)]
-struct Page {
-    bytes: Arc<Vec<u8>>,
-    /// Whether it was written to since the last copy was made.
-    changed: bool,
-}
-
-impl Page {
-    fn write(&mut self) -> &mut Vec<u8> {
-        self.changed = true;
-        Arc::make_mut(&mut self.bytes)
-    }
 }
 
 /// A partition that is not packed.
@@ -114,22 +128,8 @@ pub struct Large {
     pub partition: Partition,
 }
 
-/// A page, and whether it has changed since the last copy.
-pub type CapturedPage = (Arc<Vec<u8>>, bool);
-
-/// The partitions as they are at one moment.
-#[derive(Debug)]
-pub struct Captured {
-    /// For each size of runs, its pages.
-    pub runs: Vec<(usize, Vec<CapturedPage>)>,
-    pub large: Vec<(u32, Large)>,
-    /// Slots that there are, and those that are free, in the order in which they are used again.
-    pub slots: u32,
-    pub free: Vec<u32>,
-}
-
 /// Partitions by key. Each has a slot, a number that stays its own as long as it is there.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Store {
     /// By open addressing: the upper half of the hash, and the slot + 1; 0 where there is none. At most half full, and a power of two long.
     table: Vec<u64>,
@@ -138,6 +138,14 @@ pub struct Store {
     runs: [Runs; SIZES.len()],
     large: HashMap<u32, Box<Large>, FixedState>,
     living: usize,
+    /// Bytes of the runs that are in use, and of the partitions that are not packed.
+    in_runs: usize,
+    in_large: usize,
+    /// For each chunk of [`SLOTS`] slots, whether it has changed since the last copy.
+    changed: Vec<bool>,
+    capture: Option<Capture<Box<[u8]>>>,
+    /// Where partitions go that memory has no room for; `None`: all stay.
+    quiet: Option<Box<Quiet>>,
     scratch: Vec<u8>,
     spare_key: Vec<u8>,
 }
@@ -151,6 +159,11 @@ impl Default for Store {
             runs: Default::default(),
             large: HashMap::default(),
             living: 0,
+            in_runs: 0,
+            in_large: 0,
+            changed: Vec::new(),
+            capture: None,
+            quiet: None,
             scratch: Vec::new(),
             spare_key: Vec::new(),
         }
@@ -197,7 +210,7 @@ impl Store {
     #[must_use]
     pub fn fetch_partition(&self, hash: u64) -> u8 {
         let Some(&Slot { size, place, .. }) = self.near(hash) else { return 0 };
-        if size >= LARGE { 0 } else { self.run(size, place).iter().step_by(LINE).fold(0, |all, byte| all ^ byte) }
+        if size >= AWAY_LARGE { 0 } else { self.run(size, place).iter().step_by(LINE).fold(0, |all, byte| all ^ byte) }
     }
 
     /// Whether there may be a key of this hash; if not, there is none.
@@ -219,26 +232,42 @@ impl Store {
         None
     }
 
-    /// The slot of a key.
-    #[must_use]
-    pub fn find(&self, key: &[u8], hash: u64) -> Option<u32> {
+    /// The slot of a key, whose partition is in memory then.
+    ///
+    /// # Errors
+    /// When one that is away cannot be read.
+    #[inline]
+    pub fn find(&mut self, key: &[u8], hash: u64) -> Result<Option<u32>, String> {
+        // Most rows are of keys that nothing is known of.
+        if self.fetch_entry(hash) == 0 { Ok(None) } else { self.find_behind(key, hash) }
+    }
+
+    fn find_behind(&mut self, key: &[u8], hash: u64) -> Result<Option<u32>, String> {
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
         while let Some(slot) = (self.table[at] as u32).checked_sub(1) {
-            if self.table[at] >> 32 == hash >> 32 && self.key(slot) == key {
-                return Some(slot);
+            if self.table[at] >> 32 == hash >> 32 {
+                let Slot { size, place, .. } = self.slots[slot as usize];
+                if is_away(size) && place == hash as u32 {
+                    self.bring_back(slot)?;
+                }
+                if self.key(slot) == key {
+                    return Ok(Some(slot));
+                }
             }
             at = (at + 1) & mask;
         }
-        None
+        Ok(None)
     }
 
     /// Makes room for a key that is not there yet, with a partition that knows nothing.
     pub fn add(&mut self, key: &[u8], hash: u64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { size: FREE, place: 0, timer: NEVER, ends_at: NEVER });
+            make_room(&mut self.slots, 1);
+            self.slots.push(Slot::FREE);
             self.slots.len() as u32 - 1
         });
+        self.touch(slot);
         self.write(slot, key, &Partition::default());
         self.index(slot, hash);
         slot
@@ -248,12 +277,20 @@ impl Store {
     fn index(&mut self, slot: u32, hash: u64) {
         self.living += 1;
         if self.living * 2 > self.table.len() {
-            let slots = self.all();
-            self.table = vec![0; self.table.len() * 2];
-            slots.into_iter().for_each(|slot| self.enter(slot, Self::hash(self.key(slot))));
-        } else {
-            self.enter(slot, hash);
+            let larger = vec![0; self.table.len() * 2];
+            for entry in std::mem::replace(&mut self.table, larger) {
+                if let Some(slot) = (entry as u32).checked_sub(1) {
+                    self.enter(slot, entry >> 32 << 32 | u64::from(self.lower_hash(slot)));
+                }
+            }
         }
+        self.enter(slot, hash);
+    }
+
+    /// The lower half of the hash of a partition's key: as much as its place in the table depends on.
+    fn lower_hash(&self, slot: u32) -> u32 {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        if is_away(size) { place } else { Self::hash(self.key(slot)) as u32 }
     }
 
     fn enter(&mut self, slot: u32, hash: u64) {
@@ -265,28 +302,43 @@ impl Store {
         self.table[at] = hash >> 32 << 32 | u64::from(slot + 1);
     }
 
-    /// Whether a pattern searches in a partition.
+    /// Whether a pattern searches in a partition, which is in memory.
     #[must_use]
     pub fn searches(&self, slot: u32) -> bool {
         let Slot { size, place, .. } = self.slots[slot as usize];
         match size {
-            FREE => false,
+            FREE | AWAY | AWAY_LARGE => false,
             LARGE => self.large.get(&slot).is_some_and(|large| large.partition.progress.iter().any(Progress::searches)),
             size => split(self.run(size, place)).1[0] == 1,
         }
     }
 
     /// Takes a partition out, to be changed: `partition` becomes it. It is there until it is put back or removed, but what it knows is not. `spare`: memory of searches.
-    pub fn take(&mut self, slot: u32, partition: &mut Partition, spare: &mut Spare) {
+    /// Returns the bytes that it took.
+    ///
+    /// # Errors
+    /// When one that is away cannot be read.
+    pub fn take(&mut self, slot: u32, partition: &mut Partition, spare: &mut Spare) -> Result<usize, String> {
+        if is_away(self.slots[slot as usize].size) {
+            self.bring_back(slot)?;
+        }
+        self.touch(slot);
+        if let Some(quiet) = &mut self.quiet {
+            quiet.saw(slot);
+        }
         let Slot { size, place, .. } = self.slots[slot as usize];
         if size == LARGE {
+            let bytes = self.bytes_of(slot);
             *partition = self.large.get_mut(&slot).map(|large| std::mem::take(&mut large.partition)).unwrap_or_default();
-        } else {
-            partition.unpack(split(self.run(size, place)).1.get(1..).unwrap_or_default(), spare).expect("what was packed is unpacked");
+            self.in_large -= bytes;
+            return Ok(bytes);
         }
+        let known = split(self.run(size, place)).1;
+        partition.unpack(known.get(1..).unwrap_or_default(), spare).ok_or("what is known of a key cannot be read")?;
+        Ok(SIZES[size as usize])
     }
 
-    /// Puts a partition back, and leaves anything in its place; returns the bytes that it takes then.
+    /// Puts a partition back that was taken out, and leaves anything in its place; returns the bytes that it takes then.
     pub fn put(&mut self, slot: u32, partition: &mut Partition) -> usize {
         let bytes = partition.bytes();
         if bytes > SIZES[SIZES.len() - 1] {
@@ -295,6 +347,7 @@ impl Store {
             let large = self.large.entry(slot).or_insert_with(|| Box::new(Large { key, partition: Partition::default() }));
             large.partition = std::mem::take(partition);
             self.slots[slot as usize].size = LARGE;
+            self.in_large += bytes;
             return bytes;
         }
         let mut key = std::mem::take(&mut self.spare_key);
@@ -305,28 +358,24 @@ impl Store {
         bytes
     }
 
-    /// Packs a partition, and forgets what the slot had.
+    /// Packs a partition, and forgets what the slot had: a run, or what was taken out.
     fn write(&mut self, slot: u32, key: &[u8], partition: &Partition) -> usize {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        bytes.extend(slot.to_le_bytes());
-        bytes.extend((key.len() as u32).to_le_bytes());
+        bytes.extend([0; HEAD]);
         bytes.extend(key);
         bytes.push(u8::from(partition.progress.iter().any(Progress::searches)));
         partition.pack(&mut bytes);
-        let known = self.slots[slot as usize].size;
-        let size = SIZES.iter().position(|size| *size >= bytes.len());
-        let taken = match size {
+        let taken = match size_for(bytes.len()) {
             Some(size) => {
-                if known != size as u32 {
+                let known = bytes.len() - HEAD - key.len();
+                bytes[..HEAD].copy_from_slice(&head(slot, key.len(), known));
+                if self.slots[slot as usize].size != size as u32 {
                     self.release(slot);
                     self.large.remove(&slot);
-                    let place = self.runs[size].add(SIZES[size]);
-                    (self.slots[slot as usize].size, self.slots[slot as usize].place) = (size as u32, place);
+                    self.give_run(slot, size);
                 }
-                let place = self.slots[slot as usize].place;
-                let (page, at) = Runs::address(SIZES[size], place);
-                self.runs[size].pages[page].write()[at..][..bytes.len()].copy_from_slice(&bytes);
+                self.run_mut(slot)[..bytes.len()].copy_from_slice(&bytes);
                 SIZES[size]
             }
             // A key that is long by itself.
@@ -334,6 +383,7 @@ impl Store {
                 self.release(slot);
                 self.slots[slot as usize].size = LARGE;
                 self.large.insert(slot, Box::new(Large { key: key.to_vec(), partition: partition.clone() }));
+                self.in_large += partition.bytes();
                 partition.bytes()
             }
         };
@@ -342,17 +392,24 @@ impl Store {
         taken
     }
 
-    /// Forgets a partition and its key.
+    /// Gives a slot that has none a run.
+    fn give_run(&mut self, slot: u32, size: usize) {
+        let place = self.runs[size].add(SIZES[size]);
+        (self.slots[slot as usize].size, self.slots[slot as usize].place) = (size as u32, place);
+        self.in_runs += SIZES[size];
+    }
+
+    /// Forgets a partition that was taken out, and its key.
     pub fn remove(&mut self, slot: u32) {
         let mask = self.table.len() - 1;
-        let mut at = Self::hash(self.key(slot)) as usize & mask;
+        let mut at = self.lower_hash(slot) as usize & mask;
         while self.table[at] as u32 != slot + 1 {
             at = (at + 1) & mask;
         }
         // What stands behind it comes nearer to its place, so that no look ends early.
         let mut next = (at + 1) & mask;
         while let Some(other) = (self.table[next] as u32).checked_sub(1) {
-            let home = Self::hash(self.key(other)) as usize & mask;
+            let home = self.lower_hash(other) as usize & mask;
             if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(at) & mask) {
                 self.table[at] = self.table[next];
                 at = next;
@@ -362,33 +419,43 @@ impl Store {
         self.table[at] = 0;
         self.release(slot);
         self.large.remove(&slot);
-        self.slots[slot as usize] = Slot { size: FREE, place: 0, timer: NEVER, ends_at: NEVER };
+        self.slots[slot as usize] = Slot::FREE;
         self.free.push(slot);
         self.living -= 1;
     }
 
+    /// Has the run of a slot free, if it has one.
+    #[inline]
     fn release(&mut self, slot: u32) {
         let Slot { size, place, .. } = self.slots[slot as usize];
-        if size < LARGE {
-            let runs = &mut self.runs[size as usize];
-            let (page, at) = Runs::address(SIZES[size as usize], place);
-            runs.pages[page].write()[at..][..4].copy_from_slice(&FREE.to_le_bytes());
-            runs.free.push(place);
+        if (size as usize) < SIZES.len() {
+            self.run_mut(slot)[..4].copy_from_slice(&FREE.to_le_bytes());
+            self.runs[size as usize].free.push(place);
+            self.in_runs -= SIZES[size as usize];
         }
     }
 
     fn run(&self, size: u32, place: u32) -> &[u8] {
         let length = SIZES[size as usize];
         let (page, at) = Runs::address(length, place);
-        &self.runs[size as usize].pages[page].bytes[at..][..length]
+        &self.runs[size as usize].pages[page][at..][..length]
     }
 
-    /// The key of a partition.
+    /// The run of a slot, to be written.
+    #[inline]
+    fn run_mut(&mut self, slot: u32) -> &mut [u8] {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        let length = SIZES[size as usize];
+        let (page, at) = Runs::address(length, place);
+        &mut self.runs[size as usize].pages[page][at..][..length]
+    }
+
+    /// The key of a partition that is in memory.
     #[must_use]
     pub fn key(&self, slot: u32) -> &[u8] {
         let Slot { size, place, .. } = self.slots[slot as usize];
         match size {
-            FREE => &[],
+            FREE | AWAY | AWAY_LARGE => &[],
             LARGE => self.large.get(&slot).map_or(&[], |large| &large.key),
             size => split(self.run(size, place)).0,
         }
@@ -414,116 +481,105 @@ impl Store {
         self.slots[slot as usize].ends_at = ends_at;
     }
 
-    /// Bytes that a partition takes.
+    /// Bytes that a partition takes in memory.
     #[must_use]
     pub fn bytes_of(&self, slot: u32) -> usize {
         match self.slots[slot as usize].size {
-            FREE => 0,
+            FREE | AWAY | AWAY_LARGE => 0,
             LARGE => self.large.get(&slot).map_or(0, |large| large.partition.bytes()),
             size => SIZES[size as usize],
         }
     }
 
     /// Rows that are held; looks at all partitions.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        let of = |slot: u32| {
+    ///
+    /// # Errors
+    /// When those that are away cannot be read.
+    pub fn held(&self) -> Result<usize, String> {
+        let of_known = |known: &[u8]| Some(Partition::of(known)?.rows.held());
+        let mut held = 0;
+        let mut away = Vec::new();
+        for slot in self.all() {
             let Slot { size, place, .. } = self.slots[slot as usize];
-            match size {
+            held += match size {
                 LARGE => self.large.get(&slot).map_or(0, |large| large.partition.rows.held()),
-                size => unpack(self.run(size, place)).map_or(0, |partition| partition.rows.held()),
-            }
-        };
-        self.all().into_iter().map(of).sum()
+                AWAY | AWAY_LARGE => {
+                    away.push(slot);
+                    0
+                }
+                size => of_known(split(self.run(size, place)).1).unwrap_or(0),
+            };
+        }
+        self.look(&away, |_, value| {
+            held += of_known(split_value(value)?.1)?;
+            Some(())
+        })?;
+        Ok(held)
     }
 
-    /// Bytes that all partitions take, with their room and the table of keys.
+    /// Bytes of memory that all partitions take, with their room and the table of keys.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let pages = self.runs.iter().map(|runs| runs.pages.len() * PAGE + runs.free.capacity() * 4).sum::<usize>();
-        let large = self.large.values().map(|large| large.partition.bytes()).sum::<usize>();
-        self.table.capacity() * 8 + self.slots.capacity() * size_of::<Slot>() + self.free.capacity() * 4 + pages + large
+        self.table.capacity() * 8 + self.slots.capacity() * size_of::<Slot>() + self.free.capacity() * 4 + pages + self.in_large
     }
+
+    /// Notes that a partition is about to change, or that a slot is to have one.
+    #[inline]
+    fn touch(&mut self, slot: u32) {
+        let chunk = slot as usize / SLOTS;
+        match self.changed.get_mut(chunk) {
+            Some(changed) => *changed = true,
+            None => self.changed.resize(chunk + 1, true),
+        }
+        if self.capture.as_ref().is_some_and(|capture| capture.awaits(slot)) {
+            self.keep(slot);
+        }
+    }
+
+    /// Adds what is known of a partition in memory: its value, as it is saved and as it goes to disk.
+    fn value(&self, slot: u32, out: &mut Vec<u8>) {
+        let Slot { size, place, .. } = self.slots[slot as usize];
+        let of_key = |key: &[u8], out: &mut Vec<u8>| {
+            packed::number(out, key.len() as u64);
+            out.extend(key);
+        };
+        if (size as usize) < SIZES.len() {
+            let (key, known) = split(self.run(size, place));
+            of_key(key, out);
+            out.extend(known);
+        } else if let Some(Large { key, partition }) = self.large.get(&slot).map(|large| &**large) {
+            of_key(key, out);
+            out.push(u8::from(partition.progress.iter().any(Progress::searches)));
+            partition.pack(out);
+        }
+    }
+}
+
+/// What a run begins with: the slot, and the lengths of the key and of what is known.
+fn head(slot: u32, key: usize, known: usize) -> [u8; HEAD] {
+    let [a, b, c, d] = slot.to_le_bytes();
+    let ([e, f], [g, h]) = ((key as u16).to_le_bytes(), (known as u16).to_le_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+/// The smallest size that so many bytes have room in.
+fn size_for(bytes: usize) -> Option<usize> {
+    SIZES.iter().position(|size| *size >= bytes)
 }
 
 /// A packed partition: its key, and the rest: whether a pattern searches in it, and all that is known.
+#[inline]
 fn split(run: &[u8]) -> (&[u8], &[u8]) {
-    let length = run[4..].first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
-    let rest = &run[8..];
-    rest.split_at(length.min(rest.len()))
+    let length = |at: usize| usize::from(u16::from_le_bytes([run[at], run[at + 1]]));
+    run[HEAD..HEAD + length(4) + length(6)].split_at(length(4))
 }
 
-fn unpack(run: &[u8]) -> Option<Partition> {
-    let mut partition = Partition::default();
-    partition.unpack(split(run).1.get(1..)?, &mut Spare::default())?;
-    Some(partition)
-}
-
-/// The partitions in a page of runs of `size` bytes: slot, key, and what is known.
-///
-/// # Errors
-/// What is no such page.
-pub fn read_page(size: usize, page: &[u8]) -> Result<Vec<(u32, Vec<u8>, Partition)>, String> {
-    let mut found = Vec::new();
-    if size < 16 || page.len() > PAGE {
-        return Err("a page of partitions has another size".to_owned());
-    }
-    for run in page.chunks_exact(size) {
-        let slot = run.first_chunk().map_or(FREE, |slot| u32::from_le_bytes(*slot));
-        if slot != FREE {
-            let partition = unpack(run).ok_or("a partition cannot be read")?;
-            found.push((slot, split(run).0.to_vec(), partition));
-        }
-    }
-    Ok(found)
-}
-
-impl Store {
-    /// Has the next copy take every partition.
-    pub fn change_all(&mut self) {
-        self.runs.iter_mut().flat_map(|runs| &mut runs.pages).for_each(|page| page.changed = true);
-    }
-
-    /// The partitions as they are now. What it shares with the store is copied when it changes.
-    pub fn capture(&mut self) -> Captured {
-        let mut large: Vec<(u32, Large)> = self.large.iter().map(|(slot, large)| (*slot, (**large).clone())).collect();
-        large.sort_by_key(|(slot, _)| *slot);
-        let page = |page: &mut Page| (Arc::clone(&page.bytes), std::mem::take(&mut page.changed));
-        let runs = SIZES.iter().zip(&mut self.runs).map(|(size, runs)| (*size, runs.pages.iter_mut().map(page).collect())).collect();
-        Captured { runs, large, slots: self.slots.len() as u32, free: self.free.clone() }
-    }
-
-    /// Partitions of a copy in their slots; those that it had and that are not among them are free.
-    ///
-    /// # Errors
-    /// Partitions that cannot be of one copy.
-    pub fn restored(slots: u32, free: Vec<u32>, partitions: Vec<(u32, Vec<u8>, Partition)>) -> Result<Self, String> {
-        const WRONG: &str = "the slots of partitions do not agree";
-        let mut store = Self::default();
-        // Every slot is named by a partition or is free, so their number is that of what is there.
-        if slots as usize > partitions.len() + free.len() {
-            return Err(WRONG.to_owned());
-        }
-        store.slots = vec![Slot { size: FREE, place: 0, timer: NEVER, ends_at: NEVER }; slots as usize];
-        let mut known = vec![false; slots as usize];
-        for slot in partitions.iter().map(|(slot, ..)| slot).chain(&free) {
-            if known.get(*slot as usize) != Some(&false) {
-                return Err(WRONG.to_owned());
-            }
-            known[*slot as usize] = true;
-        }
-        for (slot, key, mut partition) in partitions {
-            let hash = Self::hash(&key);
-            if store.find(&key, hash).is_some() {
-                return Err("a key has two partitions".to_owned());
-            }
-            store.write(slot, &key, &Partition::default());
-            store.put(slot, &mut partition);
-            store.index(slot, hash);
-        }
-        store.free = free;
-        Ok(store)
-    }
+/// The same of a value; `None`: it is none.
+fn split_value(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut from = Reader(value);
+    let length = from.small()?;
+    from.0.split_at_checked(length)
 }
 
 impl Runs {
@@ -537,7 +593,7 @@ impl Runs {
             return place;
         }
         if Self::address(length, self.len).0 == self.pages.len() {
-            self.pages.push(Page { bytes: Arc::new(vec![0xff; PAGE]), changed: true });
+            self.pages.push(vec![0xff; PAGE].into());
         }
         self.len += 1;
         self.len - 1
@@ -565,7 +621,7 @@ mod tests {
     fn partitions_are_what_was_put_in() {
         let mut store = Store::default();
         let mut expected: BTreeMap<Vec<u8>, Partition> = BTreeMap::new();
-        let (mut copy, mut taken) = (None, Partition::default());
+        let mut taken = Partition::default();
         let mut state = 1_u64;
         for step in 0..20_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -574,36 +630,34 @@ mod tests {
             let mut key = (number % 700).to_le_bytes().to_vec();
             key.resize(if number.is_multiple_of(50) { 5000 } else { 8 }, 1);
             let hash = Store::hash(&key);
-            let known = store.find(&key, hash);
+            let known = store.find(&key, hash).unwrap();
             assert_eq!(known.is_some(), expected.contains_key(&key));
             if number.is_multiple_of(3)
                 && let Some(slot) = known
             {
+                store.take(slot, &mut taken, &mut Spare::default()).unwrap();
                 store.remove(slot);
                 expected.remove(&key);
                 continue;
             }
             let slot = known.unwrap_or_else(|| store.add(&key, hash));
-            store.take(slot, &mut taken, &mut Spare::default());
+            let took = store.bytes_of(slot);
+            assert_eq!(store.take(slot, &mut taken, &mut Spare::default()), Ok(took));
             assert_eq!(taken, expected.get(&key).cloned().unwrap_or_default());
             // Few rows are packed, many are not.
             let after = partition([0, 1, 2, 5, 100][number as usize % 5], step);
             let bytes = store.put(slot, &mut after.clone());
             assert_eq!(bytes, store.bytes_of(slot));
             expected.insert(key, after);
-            if step == 15_000 {
-                copy = Some((store.clone(), expected.clone()));
-            }
         }
-        let (copied, then) = copy.unwrap();
-        for (mut store, expected) in [(store, expected), (copied, then)] {
-            assert_eq!((store.len(), store.all().len()), (expected.len(), expected.len()));
-            for (key, partition) in expected {
-                let slot = store.find(&key, Store::hash(&key)).unwrap();
-                assert_eq!((store.key(slot), store.timer(slot)), (key.as_slice(), NEVER));
-                store.take(slot, &mut taken, &mut Spare::default());
-                assert_eq!(taken, partition);
-            }
+        assert_eq!((store.len(), store.all().len()), (expected.len(), expected.len()));
+        let taken_by_all: usize = store.all().into_iter().map(|slot| store.bytes_of(slot)).sum();
+        assert_eq!(store.in_runs + store.in_large, taken_by_all);
+        for (key, partition) in expected {
+            let slot = store.find(&key, Store::hash(&key)).unwrap().unwrap();
+            assert_eq!((store.key(slot), store.timer(slot)), (key.as_slice(), NEVER));
+            store.take(slot, &mut taken, &mut Spare::default()).unwrap();
+            assert_eq!(taken, partition);
         }
     }
 

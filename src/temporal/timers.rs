@@ -14,6 +14,8 @@ pub struct Timers {
     near: BinaryHeap<Reverse<(i64, u32)>>,
     horizon: i64,
     far: BTreeMap<i64, Vec<(i64, u32)>>,
+    /// How many are in boxes.
+    boxed: usize,
     /// Ticks in a box, as a power of two.
     bits: u32,
     /// None is earlier.
@@ -26,7 +28,7 @@ impl Timers {
     pub fn new(ahead: i64) -> Self {
         // A few hundred boxes.
         let bits = 63_u32.saturating_sub(ahead.max(1).leading_zeros()).saturating_sub(8);
-        Self { near: BinaryHeap::new(), horizon: i64::MIN, far: BTreeMap::new(), bits, first: NEVER }
+        Self { near: BinaryHeap::new(), horizon: i64::MIN, far: BTreeMap::new(), boxed: 0, bits, first: NEVER }
     }
 
     pub fn push(&mut self, time: i64, slot: u32) {
@@ -35,6 +37,7 @@ impl Timers {
             self.near.push(Reverse((time, slot)));
         } else {
             self.far.entry(time >> self.bits).or_default().push((time, slot));
+            self.boxed += 1;
         }
     }
 
@@ -64,13 +67,21 @@ impl Timers {
                 return None;
             }
             self.horizon = (next.key() + 1).checked_mul(1 << self.bits).unwrap_or(NEVER);
-            self.near.extend(next.remove().into_iter().map(Reverse));
+            let due = next.remove();
+            self.boxed -= due.len();
+            self.near.extend(due.into_iter().map(Reverse));
         }
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.near.len() + self.far.values().map(Vec::len).sum::<usize>()
+        self.near.len() + self.boxed
+    }
+
+    /// Bytes that they take, about: a box has room for some more.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.near.capacity() * size_of::<Reverse<(i64, u32)>>() + self.boxed * (size_of::<(i64, u32)>() * 3 / 2)
     }
 
     #[must_use]

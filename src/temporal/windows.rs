@@ -37,7 +37,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Room for `more` items. What grows to the size of the state grows by an eighth, and not to the double.
-fn make_room<T>(items: &mut Vec<T>, more: usize) {
+pub(super) fn make_room<T>(items: &mut Vec<T>, more: usize) {
     if items.capacity() - items.len() < more {
         items.reserve_exact(more.max(items.len() / 8 + 64));
     }
@@ -181,7 +181,10 @@ impl Windows {
         let schema = self.schema.clone();
         drop(self);
         let mut read = |group: usize, chunk: usize| chunks.get(&(group, chunk)).cloned().ok_or_else(|| "a chunk is missing".to_owned());
-        Self::restored(&schema, windows, definitions, settings, &saved, &mut read)
+        let mut restored = Self::restored(&schema, windows, definitions, settings, &saved, &mut read)?;
+        // None of it was written anywhere.
+        restored.windows.groups.iter_mut().for_each(Group::change_all);
+        Ok(restored)
     }
 
     /// The windows of a group, by the number of their output.

@@ -199,8 +199,8 @@ fn forged_patterns_do_no_harm() {
         let mut patterns = Patterns::new(artifact.schema().clone(), rules.collect(), 86_400_000_000_000, StateLimits::default());
         let holds = patterns.conditions().judge(artifact.schema(), &batch);
         let mut found = Vec::new();
-        (0..3).for_each(|_| patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()));
-        patterns.finish(&mut found);
+        (0..3).for_each(|_| patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()).expect("all in memory"));
+        patterns.finish(&mut found).expect("all in memory");
         Some(found.len())
     };
     let sound = findings(content).expect("what was compiled opens");

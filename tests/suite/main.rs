@@ -21,5 +21,6 @@ mod row_conditions;
 mod sequences;
 #[cfg(feature = "service")]
 mod service;
+mod shelf;
 mod support;
 mod windows;

@@ -1,5 +1,7 @@
 //! MATCH_RECOGNIZE as users meet it: statements of other engines' test suites with their answers, and the edges of time.
 
+mod spilled;
+
 use super::support::project;
 use serde_json::{Map, Value, json};
 use std::process::Command;

@@ -121,9 +121,9 @@ impl Case {
         let (mut found, mut late) = (Vec::new(), Vec::new());
         for batch in &self.batches {
             let holds = holds(&patterns, batch);
-            patterns.take(batch, &holds, &[], &mut found, &mut late);
+            patterns.take(batch, &holds, &[], &mut found, &mut late).unwrap();
         }
-        patterns.finish(&mut found);
+        patterns.finish(&mut found).unwrap();
         found
     }
 

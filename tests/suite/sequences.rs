@@ -12,17 +12,17 @@ use dynamic_cep::tables::Artifact;
 use dynamic_cep::temporal::patterns::{Found, Limits as StateLimits, PatternRule, Patterns};
 use std::sync::Arc;
 
-const SCHEMA: &str = "fields: {at: timestamp(s), card: utf8, shop: utf8, kind: utf8, amount: int64}\ntime: at\n";
+pub const SCHEMA: &str = "fields: {at: timestamp(s), card: utf8, shop: utf8, kind: utf8, amount: int64}\ntime: at\n";
 
 /// A row in the order of arrival.
 #[derive(Clone, Debug)]
-struct Event {
-    number: u64,
-    at: i64,
-    card: Option<&'static str>,
-    shop: &'static str,
-    kind: &'static str,
-    amount: Option<i64>,
+pub struct Event {
+    pub number: u64,
+    pub at: i64,
+    pub card: Option<&'static str>,
+    pub shop: &'static str,
+    pub kind: &'static str,
+    pub amount: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ enum Skip {
 }
 
 #[derive(Clone, Debug)]
-struct Sequence {
+pub struct Sequence {
     /// How many of card and shop rows are apart by.
     by: usize,
     within: Option<i64>,
@@ -68,7 +68,7 @@ struct Sequence {
     skip: Skip,
 }
 
-const KINDS: [&str; 4] = ["a", "b", "c", "d"];
+pub const KINDS: [&str; 4] = ["a", "b", "c", "d"];
 
 fn condition(random: &mut Random, named: &[usize]) -> Condition {
     let step = named.get(random.below(named.len())).copied();
@@ -82,7 +82,7 @@ fn condition(random: &mut Random, named: &[usize]) -> Condition {
     }
 }
 
-fn sequence(random: &mut Random) -> Sequence {
+pub fn sequence(random: &mut Random) -> Sequence {
     let named: Vec<bool> = (0..1 + random.below(4)).map(|_| random.one_in(2)).collect();
     let names: Vec<usize> = (0..named.len()).filter(|step| named[*step]).collect();
     let sometimes = |random: &mut Random, n| random.one_in(n).then(|| condition(random, &names));
@@ -144,7 +144,7 @@ impl Condition {
 }
 
 impl Sequence {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut text = match self.by {
             0 => String::new(),
             1 => "BY card".to_owned(),
@@ -376,7 +376,7 @@ fn case(random: &mut Random) -> Case {
 }
 
 /// Events as a batch.
-fn batch(schema: &Schema, events: &[Event]) -> EventBatch {
+pub fn batch(schema: &Schema, events: &[Event]) -> EventBatch {
     let texts = |of: fn(&Event) -> Option<&'static str>| -> Option<ArrayRef> {
         Some(Arc::new(events.iter().map(of).collect::<DictionaryArray<Int32Type>>()))
     };
@@ -399,10 +399,10 @@ impl Case {
         for events in self.events.chunks(rows) {
             let batch = batch(&self.schema, events);
             let holds = patterns.conditions().judge(&self.schema, &batch);
-            patterns.take(&batch, &holds, &[], &mut found, &mut late);
+            patterns.take(&batch, &holds, &[], &mut found, &mut late).expect("all in memory");
             counts.push(found.len());
         }
-        patterns.finish(&mut found);
+        patterns.finish(&mut found).expect("all in memory");
         let told = |found: &Found| {
             let finding = &found.finding;
             let classifier = finding.label.map(|label| pattern.labels[usize::from(label)].to_string());
@@ -466,7 +466,7 @@ fn an_absence_is_found_by_the_time_of_other_tenants() {
     for (number, at, shop, wanted) in [(0, 0, "p", 0), (1, 59, "q", 0), (2, 60, "q", 1), (3, 61, "p", 1)] {
         let batch = batch(&schema, &[Event { number, at, card: None, shop, kind: "a", amount: None }]);
         let holds = patterns.conditions().judge(&schema, &batch);
-        patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new());
+        patterns.take(&batch, &holds, &[], &mut found, &mut Vec::new()).expect("all in memory");
         assert_eq!(found.len(), wanted, "after second {at}");
     }
 }

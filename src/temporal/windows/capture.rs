@@ -1,77 +1,16 @@
-//! The keys and rows of a group as they are at one moment, copied in steps while rows go on coming.
-//!
-//! Keys are copied in the order of their slots, chunk by chunk. A key that is about to change before its turn is copied at once, alone. So the pause at the moment itself is
-//! nothing, between batches it is as long as one likes, and a row costs a look at a flag.
+//! The keys and rows of a group as they are at one moment, copied in [`steps`](crate::temporal::steps) while rows go on coming.
 //!
 //! What is kept of a frame from row to row is not copied: it is made again of the rows. Neither is the place of anything in memory, so what is written
 //! depends on the rows alone.
 
-use foldhash::fast::FixedState;
-use std::collections::HashMap;
+use crate::temporal::steps::SLOTS;
 use std::sync::Arc;
-
-/// Slots whose keys are copied together: some hundred kilobytes where keys have a few rows.
-pub const SLOTS: usize = 4096;
-
-/// Words to copy between two batches: that takes some milliseconds.
-pub const STEP_WORDS: usize = 1 << 20;
 
 /// A key as it was, with its rows.
 pub struct Held {
     pub key: Box<[u64]>,
     pub rows: Box<[u64]>,
     pub mark: Option<i64>,
-}
-
-/// A copy that is being made.
-pub struct Capture {
-    /// Slots that there were at the moment of the copy.
-    slots: usize,
-    /// For each chunk, whether it has changed since the last copy.
-    changed: Vec<bool>,
-    /// The next chunk.
-    next: usize,
-    /// Keys of later chunks that have changed since the moment, as they were then; `None`: the slot was free.
-    before: HashMap<u32, Option<Held>, FixedState>,
-}
-
-impl Capture {
-    /// A copy of the chunks of `slots` slots that have changed.
-    #[must_use]
-    pub fn new(slots: usize, mut changed: Vec<bool>) -> Self {
-        changed.resize(slots.div_ceil(SLOTS), true);
-        Self { slots, changed, next: 0, before: HashMap::default() }
-    }
-
-    /// Whether a key must be copied before it changes.
-    #[must_use]
-    pub fn awaits(&self, slot: u32) -> bool {
-        let chunk = slot as usize / SLOTS;
-        (slot as usize) < self.slots && chunk >= self.next && self.changed[chunk] && !self.before.contains_key(&slot)
-    }
-
-    /// Keeps what is in a slot that is awaited.
-    pub fn keep(&mut self, slot: u32, held: Option<Held>) {
-        self.before.insert(slot, held);
-    }
-
-    /// Whether what was in a slot is kept.
-    #[must_use]
-    pub fn has(&self, slot: u32) -> bool {
-        self.before.contains_key(&slot)
-    }
-
-    /// What was in a slot; `None`: the same as now.
-    pub fn take(&mut self, slot: u32) -> Option<Option<Held>> {
-        if self.before.is_empty() { None } else { self.before.remove(&slot) }
-    }
-
-    /// The next chunk to be copied, with its slots; `None`: all are.
-    pub fn next_chunk(&mut self) -> Option<(usize, std::ops::Range<u32>)> {
-        let chunk = self.next + self.changed[self.next..].iter().position(|changed| *changed)?;
-        self.next = chunk + 1;
-        Some((chunk, (chunk * SLOTS) as u32..((chunk + 1) * SLOTS).min(self.slots) as u32))
-    }
 }
 
 /// Keys of neighbouring slots with their rows.

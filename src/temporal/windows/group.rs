@@ -6,7 +6,7 @@ mod saved;
 
 pub use saved::{SavedGroup, SavedWindow};
 
-use super::capture::{Capture, SLOTS};
+use super::capture::Held;
 use super::keys::{Keys, Texts};
 use super::limits::{Bounds, Limits, Troubles};
 use super::pool::{Block, Pool};
@@ -16,6 +16,7 @@ use crate::event::{EventBatch, Schema, Type};
 use crate::expr::Expr;
 use crate::expr::columns::{Cache, Program};
 use crate::id::FieldId;
+use crate::temporal::steps::{Capture, SLOTS};
 use crate::window::{Frame, Function, Window};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use foldhash::fast::FixedState;
@@ -180,7 +181,7 @@ pub struct Group {
     state: State,
     /// For each chunk of slots, whether a key has changed since the last copy.
     changed: Vec<bool>,
-    capture: Option<Capture>,
+    capture: Option<Capture<Held>>,
     /// `None`: all is in memory.
     quiet: Option<Quiet>,
 }

@@ -1,15 +1,16 @@
 //! Windows that are cut off at any row, saved, restored and go on: as if nothing had happened.
 
 use super::naive::{Row, batch_of, same};
-use super::spilled::Shelf;
 use super::{Case, LATENESS, SCHEMA, case, found, schema, window};
 use crate::random::{Random, cases, seed};
+use crate::shelf::Shelf;
 use arrow::array::ArrayRef;
 use dynamic_cep::event::batch::value_at;
 use dynamic_cep::event::{Schema, TimeUnit, Value};
 use dynamic_cep::rule::window::text;
 use dynamic_cep::temporal::spill::Spill;
-use dynamic_cep::temporal::windows::capture::{Chunk, SLOTS};
+use dynamic_cep::temporal::steps::SLOTS;
+use dynamic_cep::temporal::windows::capture::Chunk;
 use dynamic_cep::temporal::windows::group::SavedGroup;
 use dynamic_cep::temporal::windows::limits::Limits;
 use dynamic_cep::temporal::windows::{Settings, Windows};

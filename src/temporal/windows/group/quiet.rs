@@ -3,11 +3,12 @@
 //! All keys stay in memory, and so does what finds them. Rows go by second chance: a hand goes round over the slots, and those whose keys have come since it was there last are
 //! passed over once. They come back, many at a time, before rows of their key are taken; what is kept running of a key is made again of its rows.
 
-use super::super::capture::{Held, SLOTS};
+use super::super::capture::Held;
 use super::super::keys::Texts;
 use super::{Group, Hot, Measure, key_texts, refer, row_texts};
 use crate::event::Type;
 use crate::temporal::spill::{LONGEST, Share, Spill, Values};
+use crate::temporal::steps::SLOTS;
 use std::ops::Range;
 use std::sync::Arc;
 

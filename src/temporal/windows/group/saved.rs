@@ -1,11 +1,12 @@
 //! A group's keys and rows out of memory, and back into it.
 
-use super::super::capture::{Capture, Chunk, Held, SLOTS};
+use super::super::capture::{Chunk, Held};
 use super::super::keys::Keys;
 use super::super::limits::SavedTenant;
 use super::super::words;
 use super::{Block, Group, Measure, key_texts, refer, row_texts};
 use crate::event::Type;
+use crate::temporal::steps::{Capture, SLOTS};
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
