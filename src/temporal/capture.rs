@@ -259,7 +259,7 @@ impl Patterns {
                 return Err(FOREIGN_TENANT.to_owned());
             }
             waiting.iter_mut().for_each(|waiting| translation.row(&mut waiting.row));
-            let Self { groups, tenants, tenant_bytes, .. } = &mut patterns;
+            let Self { groups, tenants, .. } = &mut patterns;
             let group = &mut groups[place];
             group.state.waiting = waiting;
             let mut same = number == place && saved.chunks.is_some() && translation.changes_nothing(saved.fields.len());
@@ -274,7 +274,7 @@ impl Patterns {
                 }
                 let slot = u32::try_from(slot).ok().filter(|slot| *slot < saved.slots).ok_or("a slot is beyond the last")?;
                 if group.kind.remembers || !partition.progress.is_empty() {
-                    return group.restore(slot, key, partition, tenant_bytes);
+                    return group.restore(slot, key, partition);
                 }
                 free.push(slot);
                 same = false;

@@ -79,8 +79,6 @@ pub struct Arrivals<'b> {
 /// What groups share while they work.
 pub struct Shared<'s> {
     pub limits: &'s Limits,
-    /// Bytes that each tenant's partitions take; first those without a tenant.
-    pub tenant_bytes: &'s mut Vec<usize>,
     /// What is found, each with the row of the batch that brought it.
     pub found: &'s mut Vec<(u32, Found)>,
     pub arrival: u32,
@@ -122,6 +120,8 @@ pub struct State {
     timers: Timers,
     /// Rows that others may still come before, in order.
     pub waiting: VecDeque<Waiting>,
+    /// Bytes that each tenant's partitions take; first those without a tenant.
+    tenant_bytes: Vec<usize>,
 }
 
 /// A row that others may still come before.
@@ -162,7 +162,7 @@ impl Group {
             anywhere: Vec::new(),
             anywhere_of: HashMap::default(),
             tenants: Some(HashSet::default()),
-            state: State { store: Store::default(), timers: Timers::new(0), waiting: VecDeque::new() },
+            state: State { store: Store::default(), timers: Timers::new(0), waiting: VecDeque::new(), tenant_bytes: Vec::new() },
             work: Work::default(),
             beginning: Vec::new(),
             partition: Partition::default(),
@@ -218,12 +218,12 @@ impl Group {
         self.members[member].troubles = troubles;
     }
 
-    /// Goes on with what another knew of a partition. `tenant_bytes` as in [`Shared`].
+    /// Goes on with what another knew of a partition.
     ///
     /// # Errors
     /// Partitions that cannot be of one group; what cannot be written to disk, where memory has no room for it.
-    pub fn restore(&mut self, slot: u32, key: &[u8], mut partition: Partition, tenant_bytes: &mut Vec<usize>) -> Result<(), String> {
-        let State { store, timers, .. } = &mut self.state;
+    pub fn restore(&mut self, slot: u32, key: &[u8], mut partition: Partition) -> Result<(), String> {
+        let State { store, timers, tenant_bytes, .. } = &mut self.state;
         let ends = partition.progress.iter().filter_map(|one| one.ends_at(&self.members[one.pattern as usize].machine, &partition.rows));
         let first = ends.min().filter(|_| self.streams);
         *bytes_of_tenant(tenant_bytes, key) += store.restore(slot, key, &mut partition)?;
@@ -495,7 +495,7 @@ impl Group {
         shared: &mut Shared,
     ) -> Result<(), String> {
         let Self { members, work, state, partition, looks_back, streams, kind, .. } = self;
-        let State { store, timers, .. } = state;
+        let State { store, timers, tenant_bytes, .. } = state;
         let Partition { rows, progress } = partition;
         for progress in progress.iter_mut() {
             let member = &mut members[progress.pattern as usize];
@@ -525,7 +525,7 @@ impl Group {
         };
         // Whoever holds the oldest row gives way.
         while partition.bytes() > shared.limits.key_bytes && give_up(partition, false, |troubles| &mut troubles.over_key) {}
-        let of_tenant = bytes_of_tenant(shared.tenant_bytes, store.key(slot));
+        let of_tenant = bytes_of_tenant(tenant_bytes, store.key(slot));
         *of_tenant -= before;
         let bytes = partition.bytes();
         if *of_tenant + bytes > shared.limits.tenant_bytes && bytes > before {

@@ -73,7 +73,6 @@ pub struct Patterns {
     lateness: i64,
     /// The highest time seen less the lateness: no later row is before it.
     pub(super) watermark: Option<i64>,
-    pub(super) tenant_bytes: Vec<usize>,
     pub(super) late: u64,
     pub(super) untimed: u64,
     /// Of a copy that was begun, what is not copied in steps.
@@ -116,7 +115,6 @@ impl Patterns {
             limits,
             lateness,
             watermark: None,
-            tenant_bytes: Vec::new(),
             late: 0,
             untimed: 0,
             ready: Vec::new(),
@@ -187,7 +185,7 @@ impl Patterns {
         let arrivals = Arrivals { schema: &self.schema, batch, holds, tenants: &tenants, clocks: &clocks };
         let mut brought = Vec::new();
         for group in &mut self.groups {
-            let mut shared = Shared { limits: &self.limits, tenant_bytes: &mut self.tenant_bytes, found: &mut brought, arrival: 0 };
+            let mut shared = Shared { limits: &self.limits, found: &mut brought, arrival: 0 };
             group.take(&arrivals, &mut shared)?;
         }
         if self.groups.len() > 1 {
@@ -206,7 +204,7 @@ impl Patterns {
         self.check()?;
         let mut brought = Vec::new();
         for group in &mut self.groups {
-            let mut shared = Shared { limits: &self.limits, tenant_bytes: &mut self.tenant_bytes, found: &mut brought, arrival: 0 };
+            let mut shared = Shared { limits: &self.limits, found: &mut brought, arrival: 0 };
             group.finish(&mut shared)?;
         }
         found.extend(brought.into_iter().map(|(_, found)| found));

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 pub const SLOTS: usize = 4096;
 
 /// Words to copy between two batches: that takes some milliseconds.
-pub const STEP_WORDS: usize = 1 << 20;
+pub const STEP_WORDS: usize = 1 << 19;
 
 /// A copy that is being made, of slots with such content.
 #[derive(Debug)]

@@ -771,3 +771,25 @@ fn a_limit_stops_one_rule_for_one_key() {
     assert_eq!(found_then[1], free[0]);
     assert!(running.counters().troubles.given_up > 0 && running.held().unwrap() < 1000, "{:?}", running.counters());
 }
+
+/// A tenant's limit counts for each way of partitioning by itself, so that what one gives up does not depend on when the other was asked, which batches decide.
+#[test]
+fn limits_do_not_depend_on_batches() {
+    let by_value = typed("PARTITION BY v ORDER BY t PATTERN (A+ B) DEFINE A AS v < 5, B AS v > 100").unwrap();
+    let of_all = typed("ORDER BY t PATTERN (A+ B) DEFINE A AS v < 8, B AS v > 8").unwrap();
+    let rows: Vec<Plain> = (0..3000).map(|time| (time, Some(if time % 700 == 0 { 9 } else { time % 8 }))).collect();
+    let limits = Limits { tenant_bytes: 15_000, ..Limits::default() };
+    let (found_one_by_one, running) = found(&[&by_value, &of_all], &rows, 1, limits);
+    let troubles: Vec<_> = running.troubles().collect();
+    assert!(troubles.len() == 2 && troubles.iter().all(|(_, troubles)| troubles.over_tenant > 2), "{troubles:?}");
+    for piece in [7, 100, 3000] {
+        let (found_then, running) = found(&[&by_value, &of_all], &rows, piece, limits);
+        assert_eq!(
+            (found_then, running.troubles().collect::<Vec<_>>()),
+            (found_one_by_one.clone(), troubles.clone()),
+            "{piece} rows a batch"
+        );
+    }
+    let alone = found(&[&by_value], &rows, 100, limits).1;
+    assert_eq!(alone.troubles().next().map(|(_, of)| of), Some(troubles[0].1), "the other pattern takes nothing of it");
+}
