@@ -5,7 +5,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Bytes of a file, after which a new one is begun.
 const FILE_BYTES: u64 = 64 << 20;
@@ -25,8 +28,64 @@ pub struct Journal {
     firsts: Vec<u64>,
     /// Events to keep.
     keep: u64,
-    sync: Option<Duration>,
-    synced: Instant,
+    syncer: Option<Syncer>,
+}
+
+/// Has what was written on disk again and again, on a thread of its own: that takes up to a tenth of a second, which no event is to wait.
+struct Syncer {
+    shared: Arc<Synced>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread shares with who writes.
+struct Synced {
+    /// The file that is written to.
+    file: Mutex<File>,
+    /// Whether something was written since it was last looked at.
+    written: AtomicBool,
+    ends: AtomicBool,
+    fault: Mutex<Option<io::ErrorKind>>,
+}
+
+impl Syncer {
+    fn new(every: Duration, file: &File) -> io::Result<Self> {
+        let shared = Arc::new(Synced {
+            file: Mutex::new(file.try_clone()?),
+            written: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
+            fault: Mutex::default(),
+        });
+        let synced = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            while !synced.ends.load(Ordering::Acquire) {
+                std::thread::park_timeout(every);
+                if !synced.written.swap(false, Ordering::AcqRel) {
+                    continue;
+                }
+                let file = synced.file.lock().unwrap_or_else(PoisonError::into_inner).try_clone();
+                if let Err(error) = file.and_then(|file| file.sync_data()) {
+                    *synced.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.kind());
+                }
+            }
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Whether all could be done so far; if not, what lies on disk is not known any more.
+    fn check(&self) -> io::Result<()> {
+        self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A panic there has been told by the panic hook.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Files to be read, one after the other, each with the number of its first event.
@@ -53,8 +112,8 @@ impl Journal {
         let (rows, bytes) = whole_lines(&mut file)?;
         file.set_len(bytes)?;
         let name = name(folder)?;
-        let synced = Instant::now();
-        Ok(Self { folder: folder.to_owned(), name, file, bytes, next_row: first + rows, firsts, keep, sync, synced })
+        let syncer = sync.map(|every| Syncer::new(every, &file)).transpose()?;
+        Ok(Self { folder: folder.to_owned(), name, file, bytes, next_row: first + rows, firsts, keep, syncer })
     }
 
     /// The number of the next event.
@@ -79,6 +138,9 @@ impl Journal {
         if self.bytes >= FILE_BYTES {
             self.begin_file()?;
         }
+        if let Some(syncer) = &self.syncer {
+            syncer.check()?;
+        }
         if let Err(error) = self.file.write_all(lines) {
             // What was written of them is taken back; where even that fails, so does all that follows.
             self.file.set_len(self.bytes)?;
@@ -86,9 +148,8 @@ impl Journal {
         }
         self.bytes += lines.len() as u64;
         self.next_row += rows;
-        if self.sync.is_some_and(|sync| self.synced.elapsed() >= sync) {
-            self.file.sync_data()?;
-            self.synced = Instant::now();
+        if let Some(syncer) = &self.syncer {
+            syncer.shared.written.store(true, Ordering::Release);
         }
         Ok(())
     }
@@ -96,6 +157,9 @@ impl Journal {
     fn begin_file(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.file = OpenOptions::new().create(true).append(true).open(path(&self.folder, self.next_row))?;
+        if let Some(syncer) = &self.syncer {
+            *syncer.shared.file.lock().unwrap_or_else(PoisonError::into_inner) = self.file.try_clone()?;
+        }
         self.firsts.push(self.next_row);
         self.bytes = 0;
         while self.firsts.len() > 1 && self.next_row - self.firsts[1] >= self.keep {
@@ -173,7 +237,7 @@ mod tests {
         assert_eq!((journal.next_row(), files.len()), (2, 1));
         drop(journal);
         OpenOptions::new().append(true).open(&files[0].1).unwrap().write_all(b"{\"n\":2").unwrap();
-        let mut journal = Journal::open(folder.path(), 10, Some(Duration::ZERO)).unwrap();
+        let mut journal = Journal::open(folder.path(), 10, Some(Duration::from_millis(1))).unwrap();
         assert_eq!((journal.next_row(), &journal.name), (2, &name));
         journal.append(b"{\"n\":3}\n", 1).unwrap();
         assert_eq!(read(&journal.files(10)), "{\"n\":0}\n{\"n\":1}\n{\"n\":3}\n");
