@@ -61,14 +61,14 @@
 //! | `temporal` | `event`, `expr`, `flow`, `id`, `pattern`, `window` |
 //! | `decide` | `flow`, `id`, `tables` |
 //! | `live` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `matcher`, `pattern`, `rule`, `tables` |
-//! | `stream` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `tables`, `temporal`, `window` |
+//! | `stream` | `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `snapshot`, `tables`, `temporal`, `window` |
 //! | `codec` | `event`, `id` |
 //! | `connector` | `codec`, `event`, `id`, `snapshot`, `temporal` |
-//! | `service` | `codec`, `compile`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `stream`, `tables`, `temporal` |
+//! | `service` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `rule`, `snapshot`, `stream`, `tables`, `temporal` |
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `service`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
 //!
-//! wgpu is named in `matcher/gpu` only, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
+//! wgpu is named in `matcher/gpu` only, rdkafka in `connector/kafka`, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
 //!
 //! # Words, one for each idea
 //!

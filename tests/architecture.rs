@@ -177,16 +177,17 @@ fn wrong_imports(source: &Source, table: &[(String, BTreeSet<String>)]) -> Vec<S
 }
 
 /// Words of the outside world, and where they may stand: paths from src, by their beginning.
-const PLACES: [(&[&str], &[&str]); 9] = [
+const PLACES: [(&[&str], &[&str]); 10] = [
     (&["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"], &["main.rs"]),
     (&["wgpu", "pollster"], &["matcher/gpu/"]),
-    (&["Instant::now", "SystemTime"], &["command/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
+    (&["Instant::now", "SystemTime"], &["command/", "connector/kafka/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
     (
         &["std::fs", "File::open", "File::create"],
         &["command/", "connector/", "service/journal.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
     ),
     (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs", "service/"]),
     (&["todo!", "unimplemented!"], &[]),
+    (&["rdkafka"], &["connector/kafka/"]),
     (&["axum", "sqlx", "prometheus_client", "getrandom"], &["service/", "command/audit.rs"]),
     (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),

@@ -8,7 +8,7 @@ use super::findings;
 use super::matching::{self, Progress};
 use super::order::Order;
 use super::windows::{Stage, limits, windows};
-use crate::connector::snapshots::SnapshotFolder;
+use crate::connector::snapshots::{SnapshotFolder, SnapshotWriter};
 use crate::connector::source::{EventReader, EventSource};
 use crate::connector::spill::SpillFile;
 use crate::id::FieldId;
@@ -22,7 +22,7 @@ use crate::temporal::steps::STEP_WORDS;
 use crate::temporal::windows::group::SavedGroup;
 use crate::temporal::windows::{Settings, Windows};
 use crate::window::Window;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -509,27 +509,12 @@ impl Drop for Keeper {
 }
 
 /// Packs and writes chunks as they come, and commits; `last` is the snapshot that the run went on from.
-fn write(mut folder: SnapshotFolder, mut last: Option<Manifest>, jobs: &Receiver<Job>) -> Result<(), String> {
-    let mut put = HashMap::new();
+fn write(folder: SnapshotFolder, last: Option<Manifest>, jobs: &Receiver<Job>) -> Result<(), String> {
+    let mut writer = SnapshotWriter::new(folder, last);
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Put(part, number, encode) => {
-                let chunk = folder.put(&encode()?)?;
-                put.insert((part, number), chunk);
-            }
-            Job::Commit(mut manifest, counts) => {
-                for (part, count) in manifest.parts.iter_mut().zip(counts) {
-                    let before = last.as_ref().and_then(|last| last.part(&part.name));
-                    for number in 0..count {
-                        let same = || before.and_then(|before| before.chunks.get(number)).cloned();
-                        let chunk = put.remove(&(part.name.clone(), number)).or_else(same);
-                        part.chunks.push(chunk.ok_or_else(|| format!("chunk {number} of {} was never copied", part.name))?);
-                    }
-                }
-                folder.commit(&manifest)?;
-                put.clear();
-                last = Some(manifest);
-            }
+            Job::Put(part, number, encode) => writer.put(part, number, &encode()?)?,
+            Job::Commit(manifest, chunks) => writer.commit(manifest, chunks)?,
         }
     }
     Ok(())

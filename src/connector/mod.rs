@@ -1,12 +1,14 @@
 //! Connectors: where events come from and where results go.
 //!
 //! * [`mod@file`]: the names a user gives (paths, globs, `-`), opened.
+//! * [`kafka`]: topics of Kafka.
 //! * [`source`]: event batches from several inputs in order.
 //! * [`sink`]: results to a file or to standard output.
 //! * [`snapshots`]: state to a folder, and back.
 //! * [`spill`]: state that memory has no room for, while a run goes on.
 
 pub mod file;
+pub mod kafka;
 pub mod sink;
 pub mod snapshots;
 pub mod source;

@@ -4,7 +4,7 @@
 //! and the chunks that these name.
 
 use crate::snapshot::{Chunk, Manifest, Unusable};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -176,5 +176,54 @@ impl SnapshotFolder {
             std::fs::rename(&temporary, path)
         };
         write().map_err(|error| format!("{}: cannot be written: {error}", path.display()))
+    }
+}
+
+/// Writes one snapshot after the other: what has changed of the state, for the rest the chunks of the one before.
+pub struct SnapshotWriter {
+    folder: SnapshotFolder,
+    last: Option<Manifest>,
+    put: HashMap<(String, usize), Chunk>,
+}
+
+impl SnapshotWriter {
+    /// `last`: the snapshot that the state goes on from.
+    #[must_use]
+    pub fn new(folder: SnapshotFolder, last: Option<Manifest>) -> Self {
+        Self { folder, last, put: HashMap::new() }
+    }
+
+    /// Writes a chunk of a part.
+    ///
+    /// # Errors
+    /// As [`SnapshotFolder::put`].
+    pub fn put(&mut self, part: String, number: usize, bytes: &[u8]) -> Result<(), String> {
+        let chunk = self.folder.put(bytes)?;
+        self.put.insert((part, number), chunk);
+        Ok(())
+    }
+
+    /// Makes a snapshot of what was put, `chunks` for each part.
+    ///
+    /// # Errors
+    /// As [`SnapshotFolder::commit`]; a chunk that neither was put nor is part of the snapshot before.
+    pub fn commit(&mut self, mut manifest: Manifest, chunks: Vec<usize>) -> Result<(), String> {
+        for (part, count) in manifest.parts.iter_mut().zip(chunks) {
+            let before = self.last.as_ref().and_then(|last| last.part(&part.name));
+            for number in 0..count {
+                let same = || before.and_then(|before| before.chunks.get(number)).cloned();
+                let chunk = self.put.remove(&(part.name.clone(), number)).or_else(same);
+                part.chunks.push(chunk.ok_or_else(|| format!("chunk {number} of {} was never copied", part.name))?);
+            }
+        }
+        self.folder.commit(&manifest)?;
+        self.put.clear();
+        self.last = Some(manifest);
+        Ok(())
+    }
+
+    /// Forgets what was put for a snapshot that was given up.
+    pub fn give_up(&mut self) {
+        self.put.clear();
     }
 }

@@ -134,7 +134,7 @@ async fn healthz() -> &'static str {
 async fn readyz(State(service): Handle) -> Answered<&'static str> {
     let unready = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready", detail);
     let ended = service.running().filter(|running| running.scorer.has_ended()).map(|_| "nobody judges events any more".to_owned());
-    match service.shared.trouble().or(ended) {
+    match service.shared.trouble().or(ended).or_else(|| service.trouble()) {
         Some(trouble) => Err(unready(trouble)),
         None => Ok("ready\n"),
     }

@@ -1,5 +1,6 @@
 //! What a process is told: one TOML file, of which each key may be overridden by an environment variable.
 
+use crate::connector::kafka::config::Config as Kafka;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub struct Config {
     pub registry: Registry,
     pub engine: Engine,
     pub journal: Journal,
+    pub kafka: Kafka,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,12 @@ pub struct Engine {
     pub waiting_max: usize,
     /// How late events may come.
     pub allowed_lateness_ms: u64,
+    /// How often the state of each partition is written to disk.
+    pub snapshot_ms: u64,
+    /// Where it is: a folder that all processes of a consumer group reach; empty: `state` in the data folder.
+    pub state_dir: PathBuf,
+    /// Whether windows and patterns may begin with nothing where a consumer group has read before and no snapshot is found; otherwise that is an error, and nothing is read.
+    pub state_may_be_missing: bool,
 }
 
 /// Who matches.
@@ -78,6 +86,7 @@ impl Default for Config {
             registry: Registry::default(),
             engine: Engine::default(),
             journal: Journal::default(),
+            kafka: Kafka::default(),
         }
     }
 }
@@ -90,7 +99,16 @@ impl Default for Http {
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { threads: 1, backend: Backend::Cpu, batch_rows_max: 8192, waiting_max: 4096, allowed_lateness_ms: 0 }
+        Self {
+            threads: 1,
+            backend: Backend::Cpu,
+            batch_rows_max: 8192,
+            waiting_max: 4096,
+            allowed_lateness_ms: 0,
+            snapshot_ms: 30_000,
+            state_dir: PathBuf::new(),
+            state_may_be_missing: false,
+        }
     }
 }
 
@@ -136,8 +154,14 @@ impl Config {
         ];
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
-            None => Ok(()),
+            None => self.kafka.check(),
         }
+    }
+
+    /// Where the state of streams is.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        if self.engine.state_dir.as_os_str().is_empty() { self.data_dir.join("state") } else { self.engine.state_dir.clone() }
     }
 
     /// Where the registry is.
@@ -152,9 +176,12 @@ impl Config {
 
 /// The variables of all keys, and the paths to their values.
 fn collect(value: &Value, name: &str, path: &mut Vec<String>, keys: &mut Vec<(String, Vec<String>)>) {
-    let Value::Object(fields) = value else {
-        keys.push((name.to_owned(), path.clone()));
-        return;
+    let fields = match value {
+        Value::Object(fields) if !is_open(path) => fields,
+        _ => {
+            keys.push((name.to_owned(), path.clone()));
+            return;
+        }
     };
     for (key, value) in fields {
         path.push(key.clone());
@@ -163,11 +190,22 @@ fn collect(value: &Value, name: &str, path: &mut Vec<String>, keys: &mut Vec<(St
     }
 }
 
+/// Whether the keys below this one are the user's own: then a variable gives all of them, `key=value` with commas between.
+fn is_open(path: &[String]) -> bool {
+    path == ["kafka", "properties"]
+}
+
 /// A variable's text as a value of the same kind as the one in its place.
 fn parsed(text: &str, place: &Value) -> Value {
     let number = || serde_json::from_str(text.trim()).ok().filter(|value: &Value| !value.is_string());
     match place {
         Value::Number(_) | Value::Bool(_) => number().unwrap_or_else(|| text.into()),
+        Value::Object(_) => {
+            let pair = |item: &str| item.split_once('=').map(|(key, value)| (key.trim().to_owned(), Value::from(value.trim())));
+            let items: Vec<&str> = text.split(',').filter(|item| !item.trim().is_empty()).collect();
+            items.iter().map(|item| pair(item)).collect::<Option<_>>().map_or_else(|| text.into(), Value::Object)
+        }
+        Value::Array(_) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
         _ => text.into(),
     }
 }

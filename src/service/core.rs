@@ -35,6 +35,8 @@ const SCHEMA: &str = "schema";
 pub struct Running {
     pub live: Arc<LiveEngine>,
     pub scorer: Scorer,
+    #[cfg(feature = "kafka")]
+    pub kafka: Option<super::kafka::Pipeline>,
     pub schema: Schema,
 }
 
@@ -176,13 +178,43 @@ impl Service {
         let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
         let journal = Journal::open(&folder, config.journal.events, sync).map_err(unreadable)?;
         let lateness = i64::try_from(config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let stream = Stream::new(StreamSettings { windows: WindowSettings::new(lateness), patterns: PatternLimits::default(), choice });
+        let stream = StreamSettings { windows: WindowSettings::new(lateness), patterns: PatternLimits::default(), choice };
+        #[cfg(feature = "kafka")]
+        let kafka = self.begin_kafka(&live, &stream, &journal.name)?;
+        let stream = Stream::new(stream);
         let sizes = (config.engine.waiting_max, config.engine.batch_rows_max);
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
         let scorer = Scorer::begin(Arc::clone(&live), stream, journal, config.journal.events, sizes, shared, metrics)?;
-        let running = Arc::new(Running { live, scorer, schema });
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        let running = Running {
+            live,
+            scorer,
+            #[cfg(feature = "kafka")]
+            kafka,
+            schema,
+        };
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
         Ok(())
+    }
+
+    /// Begins to read Kafka, where the configuration has any. `name`: of this process, unless the configuration names it.
+    #[cfg(feature = "kafka")]
+    fn begin_kafka(&self, live: &Arc<LiveEngine>, stream: &StreamSettings, name: &str) -> Result<Option<super::kafka::Pipeline>, String> {
+        let config = &self.config;
+        if !config.kafka.is_used() {
+            return Ok(None);
+        }
+        let settings = super::kafka::Settings {
+            live: Arc::clone(live),
+            stream: stream.clone(),
+            folder: config.state_dir(),
+            every: Duration::from_millis(config.engine.snapshot_ms),
+            state_may_be_missing: config.engine.state_may_be_missing,
+            output: config.kafka.output.clone(),
+            shared: Arc::clone(&self.shared),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let instance = if config.kafka.instance.is_empty() { name } else { &config.kafka.instance };
+        super::kafka::Pipeline::begin(config.kafka.clone(), instance.to_owned(), settings).map(Some)
     }
 
     /// Versions in service, with their artifacts.
@@ -374,9 +406,20 @@ impl Service {
         Ok(())
     }
 
+    /// Why events of Kafka are not judged at the moment, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        #[cfg(feature = "kafka")]
+        return self.running()?.kafka.as_ref()?.trouble();
+        #[cfg(not(feature = "kafka"))]
+        return None;
+    }
+
     /// Ends judging after all that waits was judged.
     pub fn stop(&self) {
         if let Some(running) = self.running.write().unwrap_or_else(PoisonError::into_inner).take() {
+            #[cfg(feature = "kafka")]
+            running.kafka.iter().for_each(super::kafka::Pipeline::stop);
             running.scorer.stop();
         }
     }

@@ -26,6 +26,52 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     request_seconds: Histogram,
     rules: Gauge,
+    pub kafka: Kafka,
+}
+
+/// What is counted of Kafka.
+#[derive(Clone)]
+pub struct Kafka {
+    pub restarts: Counter,
+    pub snapshots: Counter,
+    pub snapshot_failures: Counter,
+    pub commit_seconds: Histogram,
+    pub latency_seconds: Histogram,
+    lag: Family<Labels, Gauge>,
+}
+
+impl Kafka {
+    fn new(registry: &mut Registry, histogram: impl Fn() -> Histogram) -> Self {
+        let kafka = Self {
+            restarts: Counter::default(),
+            snapshots: Counter::default(),
+            snapshot_failures: Counter::default(),
+            commit_seconds: histogram(),
+            latency_seconds: histogram(),
+            lag: Family::default(),
+        };
+        registry.register("kafka_restarts", "Times that reading began anew after a failure", kafka.restarts.clone());
+        registry.register("kafka_snapshots", "Snapshots of the state of partitions that were written", kafka.snapshots.clone());
+        registry.register("kafka_snapshot_failures", "Snapshots that could not be written", kafka.snapshot_failures.clone());
+        registry.register(
+            "kafka_commit_seconds",
+            "Putting out the results of a batch, to the end of the transaction",
+            kafka.commit_seconds.clone(),
+        );
+        registry.register(
+            "kafka_latency_seconds",
+            "From writing a message to the commit of what became of it",
+            kafka.latency_seconds.clone(),
+        );
+        registry.register("kafka_lag", "Messages of a partition that were not judged yet", kafka.lag.clone());
+        kafka
+    }
+
+    /// Messages of a partition that wait.
+    pub fn lag(&self, topic: &str, partition: i32, messages: i64) {
+        let labels = vec![("topic", topic.to_owned()), ("partition", partition.to_string())];
+        self.lag.get_or_create(&labels).set(messages);
+    }
 }
 
 impl Default for Metrics {
@@ -44,6 +90,7 @@ impl Default for Metrics {
             requests: Family::default(),
             request_seconds: histogram(),
             rules: Gauge::default(),
+            kafka: Kafka::new(&mut registry, histogram),
             registry: Registry::default(),
         };
         registry.register("decisions", "Events that were judged, by action", metrics.decisions.clone());
@@ -61,7 +108,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn batch(&self, _rows: usize, took: Duration) {
+    pub fn batch(&self, took: Duration) {
         self.batches.inc();
         self.judging.observe(took.as_secs_f64());
     }

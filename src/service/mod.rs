@@ -13,6 +13,9 @@ pub mod config;
 pub mod core;
 pub mod deploy;
 pub mod journal;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod keeper;
 pub mod metrics;
 pub mod problem;
 pub mod registry;

@@ -82,6 +82,14 @@ impl Shared {
         findings.iter().rev().filter(is_of).take(limit).cloned().collect()
     }
 
+    /// Keeps findings to be asked for.
+    pub fn add_findings(&self, new: Vec<Map<String, Value>>) {
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        findings.extend(new);
+        let excess = findings.len().saturating_sub(FINDINGS);
+        findings.drain(..excess);
+    }
+
     /// Why nothing can be judged any more, if that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -221,7 +229,7 @@ impl Worker {
         let lines: Vec<u8> = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.lines)).collect();
         let rows = requests.iter().map(|request| request.rows).sum();
         let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests);
-        self.metrics.batch(rows, begun.elapsed());
+        self.metrics.batch(begun.elapsed());
         match told {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
@@ -308,7 +316,7 @@ impl Worker {
             return answers;
         }
         let places: HashMap<u64, usize> = (0..judged.batch.rows()).map(|row| (judged.batch.row_number(row), row)).collect();
-        let mut recent = self.shared.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = Vec::new();
         for found in &judged.findings {
             let finding = answer::finding(journal, found, snapshot);
             if let Some(row) = places.get(&found.finding.row) {
@@ -317,17 +325,15 @@ impl Worker {
                     findings.push(Value::Object(finding.clone()));
                 }
             }
-            recent.push_back(finding);
-            if recent.len() > FINDINGS {
-                recent.pop_front();
-            }
+            recent.push(finding);
         }
+        self.shared.add_findings(recent);
         answers
     }
 }
 
 /// A reason without the line of the batch that it names, which nobody outside knows.
-fn without_line(reason: &str) -> &str {
+pub(super) fn without_line(reason: &str) -> &str {
     let named = reason.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
     named.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit())).map_or(reason, |(_, rest)| rest)
 }
@@ -339,7 +345,7 @@ fn kept(lines: &[u8], bad: &HashMap<usize, String>) -> Vec<u8> {
 }
 
 /// The rows of a batch whose numbers are among `good`, which is ascending, numbered from `first` on.
-fn renumbered(schema: &Schema, batch: &EventBatch, good: &[usize], first: u64) -> EventBatch {
+pub(super) fn renumbered(schema: &Schema, batch: &EventBatch, good: &[usize], first: u64) -> EventBatch {
     let is_good = |row: usize| good.binary_search(&(batch.row_number(row) as usize)).is_ok();
     let mask = BooleanArray::from_iter((0..batch.rows()).map(|row| Some(is_good(row))));
     let column = |field: usize| -> Option<ArrayRef> {

@@ -8,6 +8,7 @@
 //! were, new ones begin with nothing, and what no rule needs is dropped. An event is answered when it arrives: it waits for no other one.
 
 pub mod conditions;
+pub mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -132,7 +133,7 @@ impl Stream {
     /// State that cannot be written to disk or read; row conditions that no back end takes. Nothing can be taken after it.
     pub fn follow(&mut self, rules: &Arc<Snapshot>) -> Result<Followed, Broken> {
         let mut followed = Followed::default();
-        if self.snapshot.as_ref().is_some_and(|snapshot| Arc::ptr_eq(snapshot, rules)) {
+        if self.is_for(rules) {
             return Ok(followed);
         }
         let same_base = self.snapshot.as_ref().is_some_and(|snapshot| Arc::ptr_eq(snapshot.base(), rules.base()));
@@ -198,6 +199,24 @@ impl Stream {
         let conditions = RowConditions::new(&patterns, schema, Some(self.settings.choice)).map_err(Broken::Conditions)?;
         self.patterns = Some((patterns, conditions));
         Ok(())
+    }
+
+    /// The rules that the state is for.
+    #[must_use]
+    pub fn generation(&self) -> Option<String> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.generation().to_string())
+    }
+
+    /// Whether the state is for these very rules.
+    #[must_use]
+    pub fn is_for(&self, rules: &Arc<Snapshot>) -> bool {
+        self.snapshot.as_ref().is_some_and(|snapshot| Arc::ptr_eq(snapshot, rules))
+    }
+
+    /// Whether rules keep any state.
+    #[must_use]
+    pub const fn has_state(&self) -> bool {
+        self.windows.is_some() || self.patterns.is_some()
     }
 
     #[must_use]

@@ -199,6 +199,11 @@ impl Patterns {
         Ok(None)
     }
 
+    /// Has the next copy be one of everything: what was copied of late has not been kept.
+    pub fn copy_all_again(&mut self) {
+        self.groups.iter_mut().for_each(|group| group.state.store.change_all());
+    }
+
     /// Patterns that go on from a copy. `chunk` reads one of a part. What memory has no room for goes to `spill`.
     ///
     /// # Errors
@@ -313,7 +318,7 @@ impl Patterns {
     /// # Errors
     /// State that cannot be read from disk, or does not agree with itself.
     pub fn changed(mut self, schema: Schema, rules: Vec<PatternRule>) -> Result<Restored, String> {
-        self.groups.iter_mut().for_each(|group| group.state.store.change_all());
+        self.copy_all_again();
         let (lateness, limits, spill) = (self.lateness_nanoseconds(), self.limits, self.spill.clone());
         let head = self.begin_capture();
         let mut chunks = HashMap::new();
@@ -327,7 +332,7 @@ impl Patterns {
         };
         let mut restored = Self::restored(schema, rules, lateness, limits, spill.as_ref(), &head, &mut read)?;
         // None of it was written anywhere.
-        restored.patterns.groups.iter_mut().for_each(|group| group.state.store.change_all());
+        restored.patterns.copy_all_again();
         Ok(restored)
     }
 }

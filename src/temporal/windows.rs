@@ -172,7 +172,7 @@ impl Windows {
         definitions: &[String],
         settings: &Settings,
     ) -> Result<Restored, String> {
-        self.groups.iter_mut().for_each(Group::change_all);
+        self.copy_all_again();
         let saved = self.begin_capture(before);
         let mut chunks = HashMap::new();
         while let Some((group, number, chunk)) = self.capture()? {
@@ -183,7 +183,7 @@ impl Windows {
         let mut read = |group: usize, chunk: usize| chunks.get(&(group, chunk)).cloned().ok_or_else(|| "a chunk is missing".to_owned());
         let mut restored = Self::restored(&schema, windows, definitions, settings, &saved, &mut read)?;
         // None of it was written anywhere.
-        restored.windows.groups.iter_mut().for_each(Group::change_all);
+        restored.windows.copy_all_again();
         Ok(restored)
     }
 
@@ -214,6 +214,11 @@ impl Windows {
             }
         }
         Ok(None)
+    }
+
+    /// Has the next copy be one of everything: what was copied of late has not been kept.
+    pub fn copy_all_again(&mut self) {
+        self.groups.iter_mut().for_each(Group::change_all);
     }
 
     /// How often limits were reached.

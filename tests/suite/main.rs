@@ -9,6 +9,8 @@ mod faults;
 mod finality;
 mod forge;
 mod generate;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod live;
 mod measures;
 mod outputs;

@@ -11,23 +11,30 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_dynamic-cep");
 
-const SCHEMA: &str = "fields: {id: utf8, tenant: utf8, card: utf8, amount: int64, at: timestamp(ms)}\nid: id\ntenant: tenant\ntime: at\n";
+pub(super) const SCHEMA: &str =
+    "fields: {id: utf8, tenant: utf8, card: utf8, amount: int64, at: timestamp(ms)}\nid: id\ntenant: tenant\ntime: at\n";
 
 /// A process that serves; it is killed when this is dropped.
-struct Process {
+pub(super) struct Process {
     child: Child,
     url: String,
-    key: String,
+    pub(super) key: String,
 }
 
 impl Process {
     /// Starts a process over a folder. `key`: one that was shown at an earlier start.
-    fn start(folder: &Path, key: Option<&str>) -> Self {
+    pub(super) fn start(folder: &Path, key: Option<&str>) -> Self {
+        Self::start_with(folder, key, &[])
+    }
+
+    /// The same with more of a configuration, as variables.
+    pub(super) fn start_with(folder: &Path, key: Option<&str>, more: &[(&str, String)]) -> Self {
         let mut child = Command::new(BINARY)
             .arg("serve")
             .env("DYNAMIC_CEP_DATA_DIR", folder)
             .env("DYNAMIC_CEP_HTTP_LISTEN", "127.0.0.1:0")
             .env("DYNAMIC_CEP_HTTP_BODY_BYTES_MAX", "1000000")
+            .envs(more.iter().map(|(name, value)| (*name, value.as_str())))
             .stderr(Stdio::piped())
             .spawn()
             .expect("the process starts");
@@ -40,7 +47,7 @@ impl Process {
         Self { child, url, key }
     }
 
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.child.kill().expect("it is there to be killed");
         self.child.wait().expect("it ends");
     }
@@ -59,25 +66,32 @@ impl Process {
         (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(super) fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &self.key, "application/json", body.as_bytes())
     }
 
+    /// Asks the process to end, and waits until it has.
+    pub(super) fn end(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("the command runs").success());
+        assert!(self.child.wait().expect("it ends").success());
+    }
+
     /// What must be done.
-    fn done(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(super) fn done(&self, method: &str, path: &str, body: &Value) -> Value {
         let (status, answer) = self.call(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
-    fn push(&self, tenant: &str, rules: &str) -> i64 {
+    pub(super) fn push(&self, tenant: &str, rules: &str) -> i64 {
         let files = json!([{"name": "schema.yaml", "text": SCHEMA}, {"name": "rules.yaml", "text": rules}]);
         let pushed = self.done("POST", &format!("/v1/tenants/{tenant}/rule-sets/main/versions"), &json!({"files": files}));
         pushed["version"].as_i64().expect("a number")
     }
 
-    fn activate(&self, tenant: &str, version: i64) -> String {
+    pub(super) fn activate(&self, tenant: &str, version: i64) -> String {
         let path = format!("/v1/tenants/{tenant}/rule-sets/main/live");
         self.done("PUT", &path, &json!({"version": version}))["generation"].as_str().expect("a name").to_owned()
     }
@@ -100,7 +114,7 @@ impl Drop for Process {
     }
 }
 
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 

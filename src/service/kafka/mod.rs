@@ -1,0 +1,16 @@
+//! Events from Kafka, judged partition by partition, and what became of them.
+//!
+//! ```text
+//! messages ─ payload ─ partitions: stream ─ outbox ─ one transaction: results, positions
+//!                         └─ keeper: snapshots, each with its position
+//! ```
+//! Each partition is a stream with state of its own, and with a clock of its own: one in which nothing happens holds nobody back. Whoever is given a partition makes its state of the
+//! newest snapshot and of the messages between its position and the committed one, which are judged again and not told of. So there is one way to begin, after whatever ended.
+
+mod outbox;
+mod partitions;
+mod payload;
+mod pipeline;
+
+pub use partitions::Settings;
+pub use pipeline::Pipeline;

@@ -1,0 +1,70 @@
+//! Results that are to be put out together.
+
+use crate::connector::kafka::config::Output;
+use crate::connector::kafka::sink::Sink;
+
+/// What a result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Decision,
+    Finding,
+    Match,
+    Reject,
+    Late,
+}
+
+impl Kind {
+    /// The topic of such results; `None`: they are not wanted.
+    #[must_use]
+    pub fn topic(self, output: &Output) -> Option<&str> {
+        let name = match self {
+            Self::Decision => &output.decisions,
+            Self::Finding => &output.findings,
+            Self::Match => &output.matches,
+            Self::Reject => &output.rejects,
+            Self::Late => &output.late,
+        };
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+type Headers = Vec<(&'static str, String)>;
+
+/// Results in the order in which they came.
+#[derive(Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    /// What it is, where its key ends, where it ends, and its headers.
+    results: Vec<(Kind, usize, usize, Headers)>,
+}
+
+impl Outbox {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.results.clear();
+    }
+
+    /// Adds a result; `payload` writes it behind what is there.
+    pub fn add(&mut self, kind: Kind, key: &[u8], headers: Headers, payload: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend(key);
+        let key = self.bytes.len();
+        payload(&mut self.bytes);
+        self.results.push((kind, key, self.bytes.len(), headers));
+    }
+
+    /// Puts everything out.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    pub fn send(&self, sink: &Sink, output: &Output) -> Result<(), String> {
+        let mut begin = 0;
+        for (kind, key, end, headers) in &self.results {
+            if let Some(topic) = kind.topic(output) {
+                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                sink.send(topic, &self.bytes[begin..*key], &self.bytes[*key..*end], &headers)?;
+            }
+            begin = *end;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! The partitions that this process reads, each a stream with its state.
+
+use super::outbox::{Kind, Outbox};
+use super::payload::{Bad, Events, Payload};
+use crate::connector::kafka::Partition;
+use crate::connector::kafka::config::Output;
+use crate::connector::kafka::source::{Messages, Owner, Position};
+use crate::event::{EventBatch, Schema};
+use crate::live::{LiveEngine, Snapshot as Rules};
+use crate::service::answer;
+use crate::service::keeper::Keeper;
+use crate::service::metrics::Metrics;
+use crate::service::scorer::{Shared, renumbered};
+use crate::stream::{Judged, Settings as StreamSettings, Stream};
+use crate::temporal::finding::json;
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the partitions of a process have in common.
+#[derive(Clone)]
+pub struct Settings {
+    pub live: Arc<LiveEngine>,
+    pub stream: StreamSettings,
+    /// Where state is.
+    pub folder: PathBuf,
+    /// How often a snapshot is taken.
+    pub every: Duration,
+    /// Whether windows and patterns may begin with nothing where others have read before.
+    pub state_may_be_missing: bool,
+    pub output: Output,
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// A partition.
+struct Held {
+    stream: Stream,
+    keeper: Keeper,
+    /// The next offset that its state has not seen.
+    next: i64,
+    /// The first offset that was not told of before.
+    untold: i64,
+}
+
+/// The partitions.
+pub struct Partitions {
+    settings: Settings,
+    payload: Payload,
+    held: HashMap<Partition, Held>,
+    /// Whether what was judged may not count, so that no snapshot may be taken of it.
+    abandoned: bool,
+}
+
+impl Partitions {
+    #[must_use]
+    pub fn new(settings: Settings, payload: Payload) -> Self {
+        Self { settings, payload, held: HashMap::new(), abandoned: false }
+    }
+
+    /// Says that what was judged since the last commit does not count.
+    pub const fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Judges messages of a partition; the position after them, where any of them is to be told of. What became of them goes to `outbox`.
+    ///
+    /// # Errors
+    /// State that is lost: it must be made anew.
+    pub fn judge(&mut self, messages: Messages, rules: &Arc<Rules>, outbox: &mut Outbox) -> Result<Option<(Partition, i64)>, String> {
+        let Some(held) = self.held.get_mut(&messages.partition) else { return Ok(None) };
+        let (_, messages) = messages.split_at(held.next);
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        if !held.stream.is_for(rules) {
+            // Its copy is of state that the rules are about to change.
+            held.keeper.complete(&mut held.stream).unwrap_or_else(|problem| unwritten(&problem, &self.settings.metrics));
+            let followed = held.stream.follow(rules).map_err(|broken| broken.to_string())?;
+            if followed.begun > 0 {
+                held.keeper.hurry();
+            }
+        }
+        let (partition, next) = (messages.partition.clone(), messages.next());
+        let (told, messages) = messages.split_at(held.untold);
+        for (messages, outbox) in [(told, None), (messages, Some(outbox))] {
+            if messages.is_empty() {
+                continue;
+            }
+            let judging = Judging { settings: &self.settings, payload: &self.payload, rules, messages: &messages };
+            judging.run(&mut held.stream, outbox)?;
+        }
+        held.next = next;
+        Ok((next > held.untold).then_some((partition, next)))
+    }
+
+    /// Goes on with snapshots of what was committed, and begins those that are due.
+    ///
+    /// # Errors
+    /// State that is lost: it must be made anew.
+    pub fn keep(&mut self) -> Result<(), String> {
+        for held in self.held.values_mut() {
+            if held.keeper.is_due(self.settings.every) && held.next >= held.untold {
+                held.keeper.begin(&mut held.stream, held.next.cast_unsigned())?;
+            }
+            held.keeper.step(&mut held.stream, false)?;
+            match held.keeper.settle(&mut held.stream, false) {
+                Ok(Some(_)) => self.settings.metrics.kafka.snapshots.inc_by(1),
+                Ok(None) => 0,
+                Err(problem) => {
+                    unwritten(&problem, &self.settings.metrics);
+                    0
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// The partitions, with the next offset of each.
+    pub fn positions(&self) -> impl Iterator<Item = (&Partition, i64)> {
+        self.held.iter().map(|(partition, held)| (partition, held.next))
+    }
+}
+
+fn unwritten(problem: &str, metrics: &Metrics) {
+    metrics.kafka.snapshot_failures.inc();
+    tracing::warn!(problem, "a snapshot was not written; the next one has all of the state");
+}
+
+impl Owner for Partitions {
+    fn assigned(&mut self, partition: &Partition, at: &Position) -> Result<i64, String> {
+        let Position { position, is_first, earliest } = *at;
+        let settings = &self.settings;
+        let begun = Instant::now();
+        let folder = settings.folder.join(&*partition.topic).join(partition.number.to_string());
+        let rules = settings.live.snapshot();
+        let until = position.cast_unsigned();
+        let (mut keeper, found) = Keeper::open(&folder, &partition.to_string(), &settings.stream, &rules, until)?;
+        let (mut stream, mut next) = match found {
+            Some(found) => (found.stream, found.position.cast_signed()),
+            None => (Stream::new(settings.stream.clone()), position),
+        };
+        let begins = stream.generation().is_none();
+        stream.follow(&rules).map_err(|broken| broken.to_string())?;
+        if begins && !is_first && stream.has_state() && !settings.state_may_be_missing {
+            let folder = folder.display();
+            return Err(format!(
+                "{partition}: the group has read up to {position}, and there is no state of that in {folder}; have the folder there, or say \
+                 engine.state_may_be_missing = true, and windows and patterns begin with nothing"
+            ));
+        }
+        if next < earliest {
+            tracing::warn!(%partition, from = next, to = earliest, "messages that the state has not seen are gone");
+            next = earliest;
+        }
+        if !stream.has_state() || next > position {
+            next = next.max(position);
+        }
+        if next == position {
+            keeper.take(&mut stream, position.cast_unsigned()).map_err(|problem| format!("{partition}: {problem}"))?;
+        }
+        let again = position - next;
+        tracing::info!(%partition, position, again, took_ms = begun.elapsed().as_millis() as u64, "reading a partition");
+        self.held.insert(partition.clone(), Held { stream, keeper, next, untold: position });
+        Ok(next)
+    }
+
+    fn revoked(&mut self, partition: &Partition) {
+        let Some(mut held) = self.held.remove(partition) else { return };
+        tracing::info!(%partition, position = held.next, "a partition is read no more");
+        if !self.abandoned
+            && held.next >= held.untold
+            && let Err(problem) = held.keeper.take(&mut held.stream, held.next.cast_unsigned())
+        {
+            unwritten(&problem, &self.settings.metrics);
+        }
+    }
+}
+
+/// Messages of one partition under one set of rules.
+struct Judging<'j> {
+    settings: &'j Settings,
+    payload: &'j Payload,
+    rules: &'j Arc<Rules>,
+    messages: &'j Messages,
+}
+
+impl Judging<'_> {
+    fn run(&self, stream: &mut Stream, mut outbox: Option<&mut Outbox>) -> Result<(), String> {
+        let schema = Arc::new(self.rules.base().event_schema().clone());
+        let mut bad = Vec::new();
+        for events in self.payload.decode(&schema, self.messages, &mut bad) {
+            let events = self.without_suspended(&schema, events, &mut bad);
+            let judged = stream.take(&events.batch, self.rules).map_err(|broken| format!("{}: {broken}", self.messages.partition))?;
+            if let Some(outbox) = outbox.as_deref_mut() {
+                self.tell(&events, &judged, outbox);
+            }
+        }
+        let Some(outbox) = outbox else { return Ok(()) };
+        for Bad { message, reason, event } in bad {
+            self.settings.metrics.rejected();
+            let headers = self.headers(message, Some(("reason", reason)));
+            let payload = event.as_ref().map_or(self.messages.payload(message), String::as_bytes);
+            outbox.add(Kind::Reject, self.messages.key(message), headers, |bytes| bytes.extend(payload));
+        }
+        Ok(())
+    }
+
+    /// The headers that say where a message came from.
+    fn headers(&self, message: usize, more: Option<(&'static str, String)>) -> Vec<(&'static str, String)> {
+        let Partition { topic, number } = &self.messages.partition;
+        let from =
+            [("topic", topic.to_string()), ("partition", number.to_string()), ("offset", self.messages.offsets[message].to_string())];
+        from.into_iter().chain(more).collect()
+    }
+
+    fn without_suspended(&self, schema: &Schema, events: Events, bad: &mut Vec<Bad>) -> Events {
+        let suspended = self.settings.shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(field) = schema.tenant.filter(|_| !suspended.is_empty()) else { return events };
+        let Events { batch, messages } = events;
+        let mut good = Vec::new();
+        for (row, message) in messages.iter().enumerate() {
+            let name = match json(&batch.value(schema, field, row)) {
+                Value::String(name) => name,
+                other => other.to_string(),
+            };
+            if suspended.contains(&name) {
+                let reason = format!("{}: the tenant `{name}` is suspended", schema.field(field).name);
+                bad.push(Bad { message: *message as usize, reason, event: None });
+            } else {
+                good.push(row);
+            }
+        }
+        let numbers: Vec<u64> = good.iter().map(|row| batch.row_number(*row)).collect();
+        let numbered: Vec<usize> = numbers.iter().map(|number| *number as usize).collect();
+        let kept = renumbered(schema, &batch, &numbered, batch.first_row).with_row_numbers(numbers);
+        Events { batch: kept, messages: good.into_iter().map(|row| messages[row]).collect() }
+    }
+
+    fn tell(&self, events: &Events, judged: &Judged, outbox: &mut Outbox) {
+        let Settings { output, metrics, .. } = self.settings;
+        let source = self.messages.partition.to_string();
+        metrics.judged(judged, self.rules);
+        let place = |row: u64| (row >> self.payload.index_bits(), row & ((1 << self.payload.index_bits()) - 1));
+        let several = self.payload.index_bits() > 0;
+        let at = |told: &mut Map<String, Value>, row: u64| {
+            let (offset, index) = place(row);
+            told.insert("topic".to_owned(), (*self.messages.partition.topic).into());
+            told.insert("partition".to_owned(), self.messages.partition.number.into());
+            told.insert("offset".to_owned(), offset.into());
+            if several {
+                told.insert("index".to_owned(), index.into());
+            }
+        };
+        for row in 0..judged.batch.rows() {
+            let mut decision = answer::decision(&source, judged, self.rules, row);
+            at(&mut decision, judged.batch.row_number(row));
+            let id = decision["decision_id"].as_str().unwrap_or_default().to_owned();
+            if !output.matches.is_empty() {
+                for rule in ["rules", "shadow_rules"].into_iter().flat_map(|list| decision[list].as_array().into_iter().flatten()) {
+                    let name = rule.as_str().unwrap_or_default();
+                    let told =
+                        serde_json::json!({"decision_id": id, "rule": name, "id": decision.get("id"), "tenant": decision.get("tenant")});
+                    outbox.add(Kind::Match, format!("{id}/{name}").as_bytes(), Vec::new(), |bytes| write(bytes, &told));
+                }
+            }
+            outbox.add(Kind::Decision, id.as_bytes(), Vec::new(), |bytes| write(bytes, &decision));
+        }
+        let mut recent = Vec::new();
+        for found in &judged.findings {
+            let mut finding = answer::finding(&source, found, self.rules);
+            at(&mut finding, found.finding.row);
+            let id = finding["finding_id"].as_str().unwrap_or_default().to_owned();
+            outbox.add(Kind::Finding, id.as_bytes(), Vec::new(), |bytes| write(bytes, &finding));
+            recent.push(finding);
+        }
+        self.settings.shared.add_findings(recent);
+        for row in &judged.late {
+            let message = events.messages[*row] as usize;
+            let headers = self.headers(message, None);
+            let payload = self.late(&judged.batch, message, *row);
+            outbox.add(Kind::Late, self.messages.key(message), headers, |bytes| bytes.extend(payload));
+        }
+    }
+
+    /// A late event: its message, or where that holds several, the event by itself.
+    fn late(&self, batch: &EventBatch, message: usize, row: usize) -> Vec<u8> {
+        if self.payload.index_bits() == 0 {
+            return self.messages.payload(message).to_vec();
+        }
+        let schema = self.rules.base().event_schema();
+        let fields = schema.fields().iter().zip(batch.row(schema, row));
+        let event: Map<String, Value> = fields.map(|(field, value)| (field.name.clone(), json(&value))).collect();
+        let mut bytes = Vec::new();
+        write(&mut bytes, &event);
+        bytes
+    }
+}
+
+fn write(bytes: &mut Vec<u8>, value: &impl serde::Serialize) {
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(bytes, value);
+}

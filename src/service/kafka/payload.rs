@@ -1,0 +1,261 @@
+//! Messages to batches of events.
+
+use crate::codec::columnar::ColumnarDecoder;
+use crate::codec::json::JsonDecoder;
+use crate::codec::{Decoded, Decoder, Request};
+use crate::connector::kafka::config::{Config, Format};
+use crate::connector::kafka::source::Messages;
+use crate::event::{EventBatch, Schema, Type};
+use crate::id::FieldId;
+use arrow::array::{ArrayRef, StringDictionaryBuilder};
+use arrow::datatypes::Int32Type;
+use regex::Regex;
+use std::io::Cursor;
+use std::sync::Arc;
+
+/// Bits of a row's number that tell the events of one message apart, where messages hold several.
+const INDEX_BITS: u32 = 20;
+
+/// Events of messages.
+pub struct Events {
+    pub batch: EventBatch,
+    /// The message of each row.
+    pub messages: Vec<u32>,
+}
+
+/// A message, or an event of one, that cannot be judged.
+pub struct Bad {
+    pub message: usize,
+    pub reason: String,
+    /// The event, where it is one of several of its message.
+    pub event: Option<String>,
+}
+
+/// Reads messages.
+pub struct Payload {
+    format: Format,
+    header: String,
+    topic: Option<Regex>,
+}
+
+impl Payload {
+    /// # Errors
+    /// What does not fit together.
+    pub fn new(config: &Config, schema: &Schema) -> Result<Self, String> {
+        let tenant = &config.tenant;
+        let topic = (!tenant.topic.is_empty()).then(|| Regex::new(&tenant.topic)).transpose();
+        let topic = topic.map_err(|error| format!("kafka.tenant.topic: {error}"))?;
+        if topic.is_some() || !tenant.header.is_empty() {
+            match schema.tenant {
+                None => return Err("kafka.tenant: the schema names no field for tenants".to_owned()),
+                Some(field) if schema.field(field).ty != Type::Text => {
+                    return Err(format!("kafka.tenant: the field `{}` is no text", schema.field(field).name));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Self { format: config.format, header: tenant.header.clone(), topic })
+    }
+
+    /// Bits of a row's number behind the offset of its message.
+    #[must_use]
+    pub const fn index_bits(&self) -> u32 {
+        match self.format {
+            Format::Json => 0,
+            Format::Arrow => INDEX_BITS,
+        }
+    }
+
+    /// The events of messages, in order, in as many batches as there have to be.
+    #[must_use]
+    pub fn decode(&self, schema: &Arc<Schema>, messages: &Messages, bad: &mut Vec<Bad>) -> Vec<Events> {
+        let mut tenants = Vec::new();
+        let mut wanted = Vec::with_capacity(messages.len());
+        for message in 0..messages.len() {
+            match self.tenant(messages, message) {
+                Ok(tenant) => {
+                    tenants.push(tenant);
+                    wanted.push(message);
+                }
+                Err(reason) => bad.push(Bad { message, reason, event: None }),
+            }
+        }
+        match self.format {
+            Format::Json => self.json(schema, messages, &wanted, &tenants, bad).into_iter().collect(),
+            Format::Arrow => wanted
+                .iter()
+                .zip(&tenants)
+                .filter_map(|(message, tenant)| self.arrow(schema, messages, *message, tenant.as_deref(), bad))
+                .collect(),
+        }
+    }
+
+    fn tenant(&self, messages: &Messages, message: usize) -> Result<Option<String>, String> {
+        if let Some(topic) = &self.topic {
+            let name = &messages.partition.topic;
+            let tenant = topic.captures(name).and_then(|found| found.get(1)).map(|tenant| tenant.as_str().to_owned());
+            return tenant.map(Some).ok_or_else(|| format!("the topic `{name}` does not say whose its events are (kafka.tenant.topic)"));
+        }
+        if self.header.is_empty() {
+            return Ok(None);
+        }
+        let tenant = messages.tenants[message].clone();
+        tenant.map(Some).ok_or_else(|| format!("there is no header `{}`, which says whose the event is", self.header))
+    }
+
+    fn json(
+        &self,
+        schema: &Arc<Schema>,
+        messages: &Messages,
+        wanted: &[usize],
+        tenants: &[Option<String>],
+        bad: &mut Vec<Bad>,
+    ) -> Option<Events> {
+        let mut lines = Vec::new();
+        let line = |lines: &mut Vec<u8>, message: usize| {
+            let (begin, payload) = (lines.len(), messages.payload(message));
+            lines.extend(payload);
+            // Line ends stand between the parts of JSON only, never inside of a text.
+            lines[begin..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+            if payload.trim_ascii().is_empty() {
+                lines.extend(NOTHING);
+            }
+            lines.push(b'\n');
+        };
+        wanted.iter().for_each(|message| line(&mut lines, *message));
+        let decoded = match decode_lines(schema, &lines, wanted.len()) {
+            Ok(decoded) => decoded,
+            // Something made of one line several, or none: each by itself, then.
+            Err(_) if wanted.len() > 1 => {
+                let mut all: Vec<Decoded> = Vec::new();
+                for message in wanted {
+                    lines.clear();
+                    line(&mut lines, *message);
+                    match decode_lines(schema, &lines, 1) {
+                        Ok(decoded) => all.push(decoded),
+                        Err(reason) => all.push(rejected(schema, reason)),
+                    }
+                }
+                joined(schema, &all)
+            }
+            Err(reason) => {
+                bad.extend(wanted.iter().map(|message| Bad { message: *message, reason: reason.clone(), event: None }));
+                return None;
+            }
+        };
+        let (columns, rows) = (decoded.columns, decoded.rows);
+        let mut is_bad = vec![false; wanted.len()];
+        for row in decoded.bad {
+            is_bad[row.row] = true;
+            let message = wanted[row.row];
+            let reason = if messages.payload(message).trim_ascii().is_empty() { "the message is empty".to_owned() } else { row.reason };
+            bad.push(Bad { message, reason: super::super::scorer::without_line(&reason).to_owned(), event: None });
+        }
+        let good: Vec<usize> = (0..wanted.len()).filter(|row| !is_bad[*row]).collect();
+        let columns = with_tenants(schema, columns, good.iter().map(|row| tenants[*row].as_deref()));
+        let numbers: Vec<u64> = good.iter().map(|row| messages.offsets[wanted[*row]].cast_unsigned()).collect();
+        let first = numbers.first().copied()?;
+        let batch = EventBatch::new(schema, first, rows, columns).with_row_numbers(numbers);
+        Some(Events { batch, messages: good.iter().map(|row| wanted[*row] as u32).collect() })
+    }
+
+    fn arrow(&self, schema: &Arc<Schema>, messages: &Messages, message: usize, tenant: Option<&str>, bad: &mut Vec<Bad>) -> Option<Events> {
+        let mut fail = |reason: String, event: Option<String>| bad.push(Bad { message, reason, event });
+        let payload = messages.payload(message);
+        if payload.is_empty() {
+            fail("the message is empty".to_owned(), None);
+            return None;
+        }
+        let decoder = ColumnarDecoder::arrow_stream(Cursor::new(payload.to_vec()), request(schema, 1 << INDEX_BITS));
+        let mut all = Vec::new();
+        let read = decoder.and_then(|mut decoder| {
+            while let Some(decoded) = decoder.decode()? {
+                all.push(decoded);
+            }
+            Ok(())
+        });
+        let rows: usize = all.iter().map(|decoded| decoded.input_rows).sum();
+        let read = read.and_then(|()| {
+            if rows > 1 << INDEX_BITS { Err(format!("{rows} events in one message; at most {}", 1 << INDEX_BITS)) } else { Ok(()) }
+        });
+        if let Err(reason) = read {
+            fail(reason, None);
+            return None;
+        }
+        let decoded = if all.len() == 1 { all.remove(0) } else { joined(schema, &all) };
+        let mut is_bad = vec![false; rows];
+        for row in decoded.bad {
+            is_bad[row.row] = true;
+            fail(format!("event {}: {}", row.row, row.reason), row.raw);
+        }
+        let first = messages.offsets[message].cast_unsigned() << INDEX_BITS;
+        let numbers: Vec<u64> = (0..rows).filter(|row| !is_bad[*row]).map(|row| first | row as u64).collect();
+        if numbers.is_empty() {
+            return None;
+        }
+        let columns = match tenant {
+            Some(_) => with_tenants(schema, decoded.columns, numbers.iter().map(|_| tenant)),
+            None => decoded.columns,
+        };
+        let batch = EventBatch::new(schema, first, decoded.rows, columns).with_row_numbers(numbers);
+        Some(Events { messages: vec![message as u32; decoded.rows], batch })
+    }
+}
+
+/// What stands for an empty message: no JSON.
+const NOTHING: &[u8] = b"!";
+
+fn request(schema: &Arc<Schema>, rows: usize) -> Request {
+    let needed = (0..schema.fields().len()).map(FieldId::new).collect();
+    Request { schema: Arc::clone(schema), needed, batch_rows: rows }
+}
+
+/// Exactly so many lines.
+fn decode_lines(schema: &Arc<Schema>, lines: &[u8], count: usize) -> Result<Decoded, String> {
+    let decoded = JsonDecoder::new(lines, request(schema, count.max(1))).decode()?.ok_or("no event could be read")?;
+    if decoded.input_rows == count { Ok(decoded) } else { Err(format!("{count} messages, and {} events", decoded.input_rows)) }
+}
+
+/// A line of which nothing can be used.
+fn rejected(schema: &Schema, reason: String) -> Decoded {
+    let bad = vec![crate::codec::BadRow { row: 0, reason, raw: None }];
+    Decoded { input_rows: 1, rows: 0, columns: vec![None; schema.fields().len()], bad }
+}
+
+/// Pieces one after the other.
+fn joined(schema: &Schema, pieces: &[Decoded]) -> Decoded {
+    let mut all = Decoded { input_rows: 0, rows: 0, columns: Vec::new(), bad: Vec::new() };
+    for piece in pieces {
+        all.bad.extend(piece.bad.iter().map(|bad| crate::codec::BadRow { row: bad.row + all.input_rows, ..bad.clone() }));
+        all.input_rows += piece.input_rows;
+        all.rows += piece.rows;
+    }
+    let column = |field: usize| {
+        let ty = crate::event::batch::canonical_type(schema.field(FieldId::new(field)).ty);
+        let of = |piece: &Decoded| piece.columns[field].clone().unwrap_or_else(|| arrow::array::new_null_array(&ty, piece.rows));
+        let columns: Vec<ArrayRef> = pieces.iter().map(of).collect();
+        let columns: Vec<&dyn arrow::array::Array> = columns.iter().map(AsRef::as_ref).collect();
+        if columns.is_empty() { None } else { Some(arrow::compute::concat(&columns).expect("columns of one type")) }
+    };
+    all.columns = (0..schema.fields().len()).map(column).collect();
+    all
+}
+
+/// The columns with the tenants in the place of what the events say.
+fn with_tenants<'t>(
+    schema: &Schema,
+    mut columns: Vec<Option<ArrayRef>>,
+    tenants: impl Iterator<Item = Option<&'t str>>,
+) -> Vec<Option<ArrayRef>> {
+    let Some(field) = schema.tenant else { return columns };
+    let mut names = StringDictionaryBuilder::<Int32Type>::new();
+    let mut is_given = false;
+    for tenant in tenants {
+        is_given |= tenant.is_some();
+        names.append_option(tenant);
+    }
+    if is_given {
+        columns[field.index()] = Some(Arc::new(names.finish()));
+    }
+    columns
+}

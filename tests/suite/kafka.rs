@@ -1,0 +1,326 @@
+//! Events from a real Kafka and results to it, with processes that are killed, stopped and joined by others.
+//!
+//! `DYNAMIC_CEP_KAFKA` names the broker, which tests/services/kafka.sh starts. Without it these tests say that they were skipped; with `DYNAMIC_CEP_SERVICES=require` they fail.
+
+use super::random::Random;
+use super::service::{Process, folder};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const PARTITIONS: i32 = 4;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The broker; `None`: the test is skipped, and has said so.
+fn broker(test: &str) -> Option<String> {
+    let broker = std::env::var("DYNAMIC_CEP_KAFKA").ok();
+    if broker.is_none() {
+        assert_ne!(std::env::var("DYNAMIC_CEP_SERVICES").as_deref(), Ok("require"), "{test}: DYNAMIC_CEP_KAFKA names no broker");
+        eprintln!("skipped: {test} needs a broker of Kafka; see tests/services/kafka.sh");
+    }
+    broker
+}
+
+/// Topics of one test.
+struct Topics {
+    broker: String,
+    name: String,
+}
+
+/// A message: key, payload, headers.
+type Told = (String, String, BTreeMap<String, String>);
+
+impl Topics {
+    fn new(broker: &str, test: &str) -> Self {
+        let nonce = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+        let topics = Self { broker: broker.to_owned(), name: format!("{test}-{nonce}") };
+        topics.create("events");
+        topics
+    }
+
+    fn topic(&self, what: &str) -> String {
+        format!("{}-{what}", self.name)
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.broker);
+        client
+    }
+
+    fn create(&self, what: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let name = self.topic(what);
+        let topic = NewTopic::new(&name, PARTITIONS, TopicReplication::Fixed(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let created = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).expect("topics");
+        created.into_iter().for_each(|created| drop(created.expect("a topic")));
+    }
+
+    /// Sends events; each goes to the partition of its card.
+    fn send(&self, events: &[Value]) {
+        let producer: BaseProducer = self.client().set("linger.ms", "1").create().expect("a producer");
+        let topic = self.topic("events");
+        for event in events {
+            let (card, payload) = (event["card"].as_str().unwrap_or_default().to_owned(), event.to_string());
+            let partition = card.bytes().map(i32::from).sum::<i32>() % PARTITIONS;
+            producer
+                .send(BaseRecord::to(&topic).partition(partition).key(&card).payload(&payload))
+                .map_err(|(error, _)| error)
+                .expect("room");
+        }
+        producer.flush(PATIENCE).expect("delivered");
+    }
+
+    fn send_raw(&self, partition: i32, payload: &[u8]) {
+        let producer: BaseProducer = self.client().create().expect("a producer");
+        producer
+            .send(BaseRecord::to(&self.topic("events")).partition(partition).key("k").payload(payload))
+            .map_err(|(error, _)| error)
+            .expect("room");
+        producer.flush(PATIENCE).expect("delivered");
+    }
+
+    /// The configuration of a process, whose results go to topics of `run`.
+    fn variables(&self, run: &str, state: &Path, more: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+        let mut all = vec![
+            ("DYNAMIC_CEP_KAFKA_BROKERS", self.broker.clone()),
+            ("DYNAMIC_CEP_KAFKA_TOPICS", self.topic("events")),
+            ("DYNAMIC_CEP_KAFKA_GROUP", self.topic(run)),
+            ("DYNAMIC_CEP_KAFKA_TRANSACTION_TIMEOUT_MS", "3000".to_owned()),
+            ("DYNAMIC_CEP_KAFKA_BATCH_ROWS_MAX", "50".to_owned()),
+            ("DYNAMIC_CEP_KAFKA_PROPERTIES", "session.timeout.ms=2000,heartbeat.interval.ms=300".to_owned()),
+            ("DYNAMIC_CEP_ENGINE_STATE_DIR", state.display().to_string()),
+            ("DYNAMIC_CEP_ENGINE_SNAPSHOT_MS", "300".to_owned()),
+        ];
+        for (name, kind) in [
+            ("DYNAMIC_CEP_KAFKA_OUTPUT_DECISIONS", "decisions"),
+            ("DYNAMIC_CEP_KAFKA_OUTPUT_FINDINGS", "findings"),
+            ("DYNAMIC_CEP_KAFKA_OUTPUT_MATCHES", "matches"),
+            ("DYNAMIC_CEP_KAFKA_OUTPUT_REJECTS", "rejects"),
+            ("DYNAMIC_CEP_KAFKA_OUTPUT_LATE", "late"),
+        ] {
+            all.push((name, self.topic(&format!("{run}-{kind}"))));
+        }
+        all.extend(more.iter().cloned());
+        all
+    }
+
+    fn create_outputs(&self, run: &str) {
+        for kind in KINDS {
+            self.create(&format!("{run}-{kind}"));
+        }
+    }
+
+    /// The ends of the partitions of events.
+    fn ends(&self, consumer: &BaseConsumer, what: &str) -> Vec<i64> {
+        let end = |partition| consumer.fetch_watermarks(&self.topic(what), partition, PATIENCE).expect("an end").1;
+        (0..PARTITIONS).map(end).collect()
+    }
+
+    /// Waits until a run has committed all there is.
+    fn wait(&self, run: &str) {
+        let consumer: BaseConsumer =
+            self.client().set("group.id", self.topic(run)).set("isolation.level", "read_committed").create().expect("a consumer");
+        let begun = Instant::now();
+        loop {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(&self.topic("events"), 0, PARTITIONS - 1);
+            let ends = self.ends(&consumer, "events");
+            let committed = consumer.committed_offsets(list, PATIENCE);
+            let committed: Vec<i64> = committed
+                .map(|list| list.elements().iter().map(|one| if let Offset::Offset(next) = one.offset() { next } else { 0 }).collect())
+                .unwrap_or_default();
+            if committed == ends {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{run}: committed {committed:?} of {ends:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What was committed to the topics of a run, in the order of each partition.
+    fn told(&self, run: &str, kind: &str) -> Vec<Told> {
+        let topic = self.topic(&format!("{run}-{kind}"));
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", "nobody")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        (0..PARTITIONS).for_each(|partition| list.add_partition_offset(&topic, partition, Offset::Beginning).expect("a partition"));
+        consumer.assign(&list).expect("assigned");
+        let (mut told, mut ended) = (Vec::new(), BTreeSet::new());
+        let begun = Instant::now();
+        while ended.len() < PARTITIONS as usize {
+            assert!(begun.elapsed() < PATIENCE, "{topic} ends");
+            match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+                    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+                    let headers = headers.map(|header| (header.key.to_owned(), text(header.value))).collect();
+                    told.push((text(message.key()), text(message.payload()), headers));
+                }
+                Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => _ = ended.insert(partition),
+                Some(Err(error)) => panic!("{topic}: {error}"),
+                None => {}
+            }
+        }
+        told
+    }
+}
+
+const KINDS: [&str; 5] = ["decisions", "findings", "matches", "rejects", "late"];
+
+const RULES: &str = "rules:\n- {id: large, when: amount > 90, score: 2, action: review}\n\
+    - id: often\n  when: COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW) > 3\n  score: 5\n\
+    - id: sum\n  when: SUM(amount) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '2' HOUR PRECEDING AND CURRENT ROW) > 300\n  score: 1\n\
+    - id: rises\n  match_recognize: |\n    PARTITION BY card ORDER BY at MEASURES FIRST(a.amount) AS low, LAST(c.amount) AS high\n    PATTERN (a b c) DEFINE b AS amount > a.amount, c AS amount > b.amount\n";
+
+/// Events of cards, minutes apart; some of them much too late.
+fn events(random: &mut Random, from: usize, count: usize) -> Vec<Value> {
+    (from..from + count)
+        .map(|row| {
+            let minute = if random.below(50) == 0 { row.saturating_sub(400) } else { row };
+            let at = format!("2026-01-{:02}T{:02}:{:02}:00Z", 1 + minute / 1440, minute / 60 % 24, minute % 60);
+            json!({"id": row.to_string(), "card": format!("c{}", random.below(15)), "amount": random.below(100), "at": at})
+        })
+        .collect()
+}
+
+/// A folder of a process that has these rules in service, and the key to it.
+fn prepared(rules: &str) -> (tempfile::TempDir, String) {
+    let folder = folder();
+    let process = Process::start(folder.path(), None);
+    let version = process.push("all", rules);
+    process.activate("all", version);
+    let key = process.key.clone();
+    process.end();
+    (folder, key)
+}
+
+/// A copy of a folder for another process of the same rules.
+fn copied(from: &Path, name: &str) -> tempfile::TempDir {
+    let to = folder();
+    for entry in ["registry.db", "registry.db-wal", "registry.db-shm"] {
+        if from.join(entry).exists() {
+            std::fs::copy(from.join(entry), to.path().join(entry)).expect("a copy");
+        }
+    }
+    std::fs::create_dir(to.path().join("artifacts")).expect("a folder");
+    for artifact in std::fs::read_dir(from.join("artifacts")).expect("artifacts") {
+        let artifact = artifact.expect("an artifact");
+        std::fs::copy(artifact.path(), to.path().join("artifacts").join(artifact.file_name())).expect("a copy");
+    }
+    std::fs::create_dir(to.path().join("journal")).expect("a folder");
+    std::fs::write(to.path().join("journal/name"), name).expect("a file");
+    to
+}
+
+/// Everything a run told, each kind in order of its keys; keys that come twice are an error of the run.
+fn all_told(topics: &Topics, run: &str) -> BTreeMap<&'static str, Vec<Told>> {
+    let sorted = |kind: &'static str| {
+        let mut told = topics.told(run, kind);
+        told.sort();
+        (kind, told)
+    };
+    KINDS.into_iter().map(sorted).collect()
+}
+
+/// What an undisturbed run tells.
+fn undisturbed(topics: &Topics, folder: &Path) -> BTreeMap<&'static str, Vec<Told>> {
+    topics.create_outputs("whole");
+    let own = copied(folder, "whole");
+    let state = self::folder();
+    let process = Process::start_with(own.path(), Some("-"), &topics.variables("whole", state.path(), &[]));
+    topics.wait("whole");
+    process.end();
+    all_told(topics, "whole")
+}
+
+#[test]
+fn events_become_decisions_findings_and_rejects() {
+    let Some(broker) = broker("events_become_decisions_findings_and_rejects") else { return };
+    let topics = Topics::new(&broker, "plain");
+    let (folder, _) = prepared(RULES);
+    topics.send(&events(&mut Random::new(1), 0, 300));
+    for (partition, payload) in (0..).zip([&b"no json"[..], b"", b"{\"amount\":\n 95, \"card\": \"x\"}", b"{\"amount\": \"x\"}\n{}"]) {
+        topics.send_raw(partition, payload);
+    }
+    let told = undisturbed(&topics, folder.path());
+    let counts: Vec<usize> = KINDS.iter().map(|kind| told[kind].len()).collect();
+    assert_eq!((counts[0], counts[3]), (301, 3), "{counts:?}");
+    assert!(counts[1] > 10 && counts[2] > 50 && counts[4] > 0, "{counts:?}");
+    let ids: BTreeSet<&String> = told["decisions"].iter().map(|(key, ..)| key).collect();
+    assert_eq!(ids.len(), 301, "each event has an id of its own");
+    for (key, payload, _) in &told["decisions"] {
+        let decision: Value = serde_json::from_str(payload).expect("JSON");
+        assert_eq!(decision["decision_id"], json!(key));
+        let large = decision["rules"].as_array().expect("rules").contains(&json!("all/main/large"));
+        assert_eq!(decision["score"].as_f64().expect("a score") >= 2.0 && decision["action"] == "review", large, "{decision}");
+    }
+    let reason = |payload: &str| {
+        let (_, _, headers) = told["rejects"].iter().find(|(_, own, _)| own == payload).expect("a reject");
+        assert!(headers["topic"].ends_with("events") && headers.contains_key("partition") && headers.contains_key("offset"), "{headers:?}");
+        headers["reason"].clone()
+    };
+    assert_eq!(reason(""), "the message is empty");
+    assert!(reason("{\"amount\": \"x\"}\n{}").contains("trailing"), "two events in one message");
+    assert!(!reason("no json").contains("line"), "{}", reason("no json"));
+}
+
+/// Processes that are killed, stopped and joined by others tell the same as one that is left in peace: every result, and each once.
+#[test]
+fn nothing_is_lost_or_doubled_whatever_is_killed() {
+    let Some(broker) = broker("nothing_is_lost_or_doubled_whatever_is_killed") else { return };
+    let kills = std::env::var("DYNAMIC_CEP_KILLS").map_or(8, |kills| kills.parse().expect("a number"));
+    let mut random = Random::new(7);
+    let topics = Topics::new(&broker, "killed");
+    let (folder, _) = prepared(RULES);
+    topics.create_outputs("cut");
+    let state = self::folder();
+    let folders: Vec<_> = (0..3).map(|nth| copied(folder.path(), &format!("process-{nth}"))).collect();
+    let variables = topics.variables("cut", state.path(), &[]);
+    let start = |nth: usize| Process::start_with(folders[nth].path(), Some("-"), &variables);
+    let mut processes: Vec<Option<Process>> = (0..3).map(|nth| Some(start(nth))).collect();
+    let mut sent = 0;
+    for _ in 0..kills {
+        let count = 100 + random.below(400) as usize;
+        topics.send(&events(&mut random, sent, count));
+        sent += count;
+        std::thread::sleep(Duration::from_millis(random.below(1500) as u64));
+        let nth = random.below(3) as usize;
+        match processes[nth].take() {
+            Some(process) if random.below(4) == 0 => process.end(),
+            Some(process) => process.kill(),
+            None => {}
+        }
+        let again = random.below(3) as usize;
+        if processes[again].is_none() {
+            processes[again] = Some(start(again));
+        }
+    }
+    (0..3).for_each(|nth| _ = processes[nth].get_or_insert_with(|| start(nth)));
+    topics.wait("cut");
+    processes.into_iter().flatten().for_each(Process::end);
+    let (cut, whole) = (all_told(&topics, "cut"), undisturbed(&topics, folder.path()));
+    assert_eq!(whole["decisions"].len(), sent);
+    for kind in KINDS {
+        assert_eq!(cut[kind].len(), whole[kind].len(), "{kind}");
+        let different = cut[kind].iter().zip(&whole[kind]).find(|(cut, whole)| cut != whole);
+        assert!(different.is_none(), "{kind}: {different:?}");
+    }
+}
