@@ -11,7 +11,13 @@ use crate::tables::artifact::ACTIONS;
 use crate::tables::layout::NONE;
 use crate::temporal::finding::json;
 use crate::temporal::patterns::Found;
+use arrow::array::{
+    Array, ArrayRef, Decimal128Array, DictionaryArray, Int8Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
+};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use serde_json::{Map, Number, Value};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The name of what became of event `row` of a journal: the same whenever it is judged again.
 #[must_use]
@@ -20,6 +26,82 @@ pub fn decision_id(journal: &str, row: u64) -> String {
     hasher.update(journal.as_bytes());
     hasher.update(&row.to_le_bytes());
     hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// Writes the decision about a row of a batch as a JSON object; `more` adds members, each with a comma before it.
+pub fn write_decision(text: &mut Vec<u8>, id: &str, judged: &Judged, snapshot: &Snapshot, row: usize, more: impl FnOnce(&mut Vec<u8>)) {
+    let Judged { batch, decisions, .. } = judged;
+    text.extend(b"{\"decision_id\":");
+    write(text, id);
+    for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
+        if let Some(field) = field {
+            text.extend(format!(",\"{name}\":").as_bytes());
+            write(text, &value(batch, snapshot, field, row));
+        }
+    }
+    text.extend(b",\"score\":");
+    text.extend(decimal::format(decisions.scores[row].into(), 3).as_bytes());
+    text.extend(b",\"action\":");
+    write(text, ACTIONS[usize::from(decisions.actions[row])]);
+    text.extend(b",\"rules\":");
+    write(text, &names(&decisions.rules, snapshot, row));
+    text.extend(b",\"shadow_rules\":");
+    write(text, &names(&decisions.shadow_rules, snapshot, row));
+    text.extend(b",\"generation\":");
+    write(text, &**snapshot.generation());
+    more(text);
+    text.push(b'}');
+}
+
+fn write(text: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(text, value);
+}
+
+/// By name: the order in which rules came into service is another one after a restart.
+fn names<'s>(hits: &Hits, snapshot: &'s Snapshot, row: usize) -> Vec<&'s str> {
+    let mut names: Vec<&str> = hits.row(row).iter().map(|rule| snapshot.id(*rule)).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The decisions about the rows of a batch as columns: `index`, which the caller knows, and what [`decision`] says of each; all of them are of one generation, which the schema's
+/// metadata names.
+///
+/// # Errors
+/// Columns that Arrow does not take.
+pub fn decision_batch(index: Vec<u32>, judged: &Judged, snapshot: &Snapshot) -> Result<RecordBatch, String> {
+    let Judged { batch, decisions, .. } = judged;
+    let mut fields = vec![Field::new("index", DataType::UInt32, false)];
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(index))];
+    for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
+        if let Some(field) = field {
+            let column = batch.column_or_null(snapshot.schema(), field);
+            fields.push(Field::new(name, column.data_type().clone(), true));
+            columns.push(column);
+        }
+    }
+    let scores = Decimal128Array::from_iter_values(decisions.scores.iter().map(|score| i128::from(*score)));
+    let scores = scores.with_precision_and_scale(18, 3).map_err(|error| error.to_string())?;
+    fields.push(Field::new("score", scores.data_type().clone(), false));
+    columns.push(Arc::new(scores));
+    let actions = Int8Array::from_iter_values(decisions.actions.iter().map(|action| action.cast_signed()));
+    let actions = DictionaryArray::try_new(actions, Arc::new(StringArray::from_iter_values(ACTIONS))).map_err(|error| error.to_string())?;
+    fields.push(Field::new("action", actions.data_type().clone(), false));
+    columns.push(Arc::new(actions));
+    for (name, hits) in [("rules", &decisions.rules), ("shadow_rules", &decisions.shadow_rules)] {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        for row in 0..batch.rows() {
+            names(hits, snapshot, row).into_iter().for_each(|name| lists.values().append_value(name));
+            lists.append(true);
+        }
+        let lists = lists.finish();
+        fields.push(Field::new(name, lists.data_type().clone(), false));
+        columns.push(Arc::new(lists));
+    }
+    let metadata = HashMap::from([("generation".to_owned(), snapshot.generation().to_string())]);
+    let schema = ArrowSchema::new(fields).with_metadata(metadata);
+    RecordBatch::try_new(Arc::new(schema), columns).map_err(|error| error.to_string())
 }
 
 /// The same of a finding.
@@ -51,14 +133,8 @@ pub fn decision(journal: &str, judged: &Judged, snapshot: &Snapshot, row: usize)
     let score = decimal::format(decisions.scores[row].into(), 3);
     answer.insert("score".to_owned(), score.parse::<Number>().map_or(Value::Null, Value::Number));
     answer.insert("action".to_owned(), ACTIONS[usize::from(decisions.actions[row])].into());
-    // By name: the order in which rules came into service is another one after a restart.
-    let names = |hits: &Hits| {
-        let mut names: Vec<&str> = hits.row(row).iter().map(|rule| snapshot.id(*rule)).collect();
-        names.sort_unstable();
-        Value::from(names)
-    };
-    answer.insert("rules".to_owned(), names(&decisions.rules));
-    answer.insert("shadow_rules".to_owned(), names(&decisions.shadow_rules));
+    answer.insert("rules".to_owned(), names(&decisions.rules, snapshot, row).into());
+    answer.insert("shadow_rules".to_owned(), names(&decisions.shadow_rules, snapshot, row).into());
     answer.insert("generation".to_owned(), (**snapshot.generation()).into());
     answer
 }

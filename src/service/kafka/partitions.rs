@@ -12,8 +12,9 @@ use crate::service::keeper::Keeper;
 use crate::service::metrics::Metrics;
 use crate::service::scorer::{Shared, renumbered};
 use crate::stream::{Judged, Settings as StreamSettings, Stream};
-use crate::temporal::finding::json;
-use serde_json::{Map, Value};
+use crate::temporal::finding::json as json_of;
+use arrow::ipc::writer::StreamWriter;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -195,7 +196,7 @@ impl Judging<'_> {
             let events = self.without_suspended(&schema, events, &mut bad);
             let judged = stream.take(&events.batch, self.rules).map_err(|broken| format!("{}: {broken}", self.messages.partition))?;
             if let Some(outbox) = outbox.as_deref_mut() {
-                self.tell(&events, &judged, outbox);
+                self.tell(&events, &judged, outbox)?;
             }
         }
         let Some(outbox) = outbox else { return Ok(()) };
@@ -222,7 +223,7 @@ impl Judging<'_> {
         let Events { batch, messages } = events;
         let mut good = Vec::new();
         for (row, message) in messages.iter().enumerate() {
-            let name = match json(&batch.value(schema, field, row)) {
+            let name = match json_of(&batch.value(schema, field, row)) {
                 Value::String(name) => name,
                 other => other.to_string(),
             };
@@ -239,39 +240,26 @@ impl Judging<'_> {
         Events { batch: kept, messages: good.into_iter().map(|row| messages[row]).collect() }
     }
 
-    fn tell(&self, events: &Events, judged: &Judged, outbox: &mut Outbox) {
-        let Settings { output, metrics, .. } = self.settings;
+    fn tell(&self, events: &Events, judged: &Judged, outbox: &mut Outbox) -> Result<(), String> {
         let source = self.messages.partition.to_string();
-        metrics.judged(judged, self.rules);
-        let place = |row: u64| (row >> self.payload.index_bits(), row & ((1 << self.payload.index_bits()) - 1));
-        let several = self.payload.index_bits() > 0;
-        let at = |told: &mut Map<String, Value>, row: u64| {
-            let (offset, index) = place(row);
-            told.insert("topic".to_owned(), (*self.messages.partition.topic).into());
-            told.insert("partition".to_owned(), self.messages.partition.number.into());
-            told.insert("offset".to_owned(), offset.into());
-            if several {
-                told.insert("index".to_owned(), index.into());
-            }
-        };
-        for row in 0..judged.batch.rows() {
-            let mut decision = answer::decision(&source, judged, self.rules, row);
-            at(&mut decision, judged.batch.row_number(row));
-            let id = decision["decision_id"].as_str().unwrap_or_default().to_owned();
-            if !output.matches.is_empty() {
-                for rule in ["rules", "shadow_rules"].into_iter().flat_map(|list| decision[list].as_array().into_iter().flatten()) {
-                    let name = rule.as_str().unwrap_or_default();
-                    let told =
-                        serde_json::json!({"decision_id": id, "rule": name, "id": decision.get("id"), "tenant": decision.get("tenant")});
-                    outbox.add(Kind::Match, format!("{id}/{name}").as_bytes(), Vec::new(), |bytes| write(bytes, &told));
-                }
-            }
-            outbox.add(Kind::Decision, id.as_bytes(), Vec::new(), |bytes| write(bytes, &decision));
+        self.settings.metrics.judged(judged, self.rules);
+        if self.payload.has_several() {
+            self.tell_together(&source, events, judged, outbox)?;
+        } else {
+            self.tell_each(&source, judged, outbox);
+        }
+        if !self.settings.output.matches.is_empty() {
+            self.tell_matches(&source, judged, outbox);
         }
         let mut recent = Vec::new();
         for found in &judged.findings {
             let mut finding = answer::finding(&source, found, self.rules);
-            at(&mut finding, found.finding.row);
+            let (offset, index) = self.payload.place(found.finding.row);
+            let Partition { topic, number } = &self.messages.partition;
+            finding.insert("topic".to_owned(), (**topic).into());
+            finding.insert("partition".to_owned(), (*number).into());
+            finding.insert("offset".to_owned(), offset.into());
+            index.iter().for_each(|index| _ = finding.insert("index".to_owned(), (*index).into()));
             let id = finding["finding_id"].as_str().unwrap_or_default().to_owned();
             outbox.add(Kind::Finding, id.as_bytes(), Vec::new(), |bytes| write(bytes, &finding));
             recent.push(finding);
@@ -283,16 +271,64 @@ impl Judging<'_> {
             let payload = self.late(&judged.batch, message, *row);
             outbox.add(Kind::Late, self.messages.key(message), headers, |bytes| bytes.extend(payload));
         }
+        Ok(())
+    }
+
+    /// A message for each decision.
+    fn tell_each(&self, source: &str, judged: &Judged, outbox: &mut Outbox) {
+        let Partition { topic, number } = &self.messages.partition;
+        let mut from = b",\"topic\":".to_vec();
+        write(&mut from, topic);
+        from.extend(format!(",\"partition\":{number},\"offset\":").as_bytes());
+        for row in 0..judged.batch.rows() {
+            let number = judged.batch.row_number(row);
+            let id = answer::decision_id(source, number);
+            outbox.add(Kind::Decision, id.as_bytes(), Vec::new(), |bytes| {
+                answer::write_decision(bytes, &id, judged, self.rules, row, |bytes| {
+                    bytes.extend(&from);
+                    write(bytes, &number);
+                });
+            });
+        }
+    }
+
+    /// A message for the decisions about the events of one message, by the decision id of the first event that it could have.
+    fn tell_together(&self, source: &str, events: &Events, judged: &Judged, outbox: &mut Outbox) -> Result<(), String> {
+        let Some(message) = events.messages.first().map(|message| *message as usize) else { return Ok(()) };
+        let place = |row| self.payload.place(judged.batch.row_number(row)).1.unwrap_or_default();
+        let index = (0..judged.batch.rows()).map(place).collect();
+        let decisions = answer::decision_batch(index, judged, self.rules)?;
+        let failed = |error: arrow::error::ArrowError| error.to_string();
+        let mut bytes = Vec::new();
+        let mut stream = StreamWriter::try_new(&mut bytes, &decisions.schema()).map_err(failed)?;
+        stream.write(&decisions).and_then(|()| stream.finish()).map_err(failed)?;
+        drop(stream);
+        let id = answer::decision_id(source, self.payload.first_row(self.messages.offsets[message]));
+        outbox.add(Kind::Decision, id.as_bytes(), self.headers(message, None), |to| to.extend(bytes));
+        Ok(())
+    }
+
+    fn tell_matches(&self, source: &str, judged: &Judged, outbox: &mut Outbox) {
+        for row in 0..judged.batch.rows() {
+            let id = answer::decision_id(source, judged.batch.row_number(row));
+            for hits in [&judged.decisions.rules, &judged.decisions.shadow_rules] {
+                for rule in hits.row(row) {
+                    let name = self.rules.id(*rule);
+                    let told = json!({"decision_id": id, "rule": name, "shadow": std::ptr::eq(hits, &judged.decisions.shadow_rules)});
+                    outbox.add(Kind::Match, format!("{id}/{name}").as_bytes(), Vec::new(), |bytes| write(bytes, &told));
+                }
+            }
+        }
     }
 
     /// A late event: its message, or where that holds several, the event by itself.
     fn late(&self, batch: &EventBatch, message: usize, row: usize) -> Vec<u8> {
-        if self.payload.index_bits() == 0 {
+        if !self.payload.has_several() {
             return self.messages.payload(message).to_vec();
         }
         let schema = self.rules.base().event_schema();
         let fields = schema.fields().iter().zip(batch.row(schema, row));
-        let event: Map<String, Value> = fields.map(|(field, value)| (field.name.clone(), json(&value))).collect();
+        let event: Map<String, Value> = fields.map(|(field, value)| (field.name.clone(), json_of(&value))).collect();
         let mut bytes = Vec::new();
         write(&mut bytes, &event);
         bytes

@@ -57,13 +57,22 @@ impl Payload {
         Ok(Self { format: config.format, header: tenant.header.clone(), topic })
     }
 
-    /// Bits of a row's number behind the offset of its message.
+    /// Whether a message holds several events.
     #[must_use]
-    pub const fn index_bits(&self) -> u32 {
-        match self.format {
-            Format::Json => 0,
-            Format::Arrow => INDEX_BITS,
-        }
+    pub fn has_several(&self) -> bool {
+        self.format == Format::Arrow
+    }
+
+    /// The number of the first event that a message could have.
+    #[must_use]
+    pub fn first_row(&self, offset: i64) -> u64 {
+        if self.has_several() { offset.cast_unsigned() << INDEX_BITS } else { offset.cast_unsigned() }
+    }
+
+    /// The offset of an event's message, and its place in there, where messages hold several.
+    #[must_use]
+    pub fn place(&self, row: u64) -> (u64, Option<u32>) {
+        if self.has_several() { (row >> INDEX_BITS, Some((row & ((1 << INDEX_BITS) - 1)) as u32)) } else { (row, None) }
     }
 
     /// The events of messages, in order, in as many batches as there have to be.
@@ -188,7 +197,7 @@ impl Payload {
             is_bad[row.row] = true;
             fail(format!("event {}: {}", row.row, row.reason), row.raw);
         }
-        let first = messages.offsets[message].cast_unsigned() << INDEX_BITS;
+        let first = self.first_row(messages.offsets[message]);
         let numbers: Vec<u64> = (0..rows).filter(|row| !is_bad[*row]).map(|row| first | row as u64).collect();
         if numbers.is_empty() {
             return None;
