@@ -52,12 +52,15 @@ fn main() {
         .set("group.id", "bench")
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "5")
+        .set("allow.auto.create.topics", "true")
         .create()
         .expect("a consumer");
     let partitions = partitions(&consumer, decisions);
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
-        let end = consumer.fetch_watermarks(decisions, partition, Duration::from_secs(10)).expect("an end").1;
+        // A topic that was just made has no leaders for a moment.
+        let end = std::iter::repeat_with(|| consumer.fetch_watermarks(decisions, partition, Duration::from_secs(10)).ok());
+        let end = end.take(100).inspect(|_| std::thread::sleep(Duration::from_millis(20))).find_map(|ends| ends).expect("an end").1;
         list.add_partition_offset(decisions, partition, Offset::Offset(end)).expect("a partition");
     }
     consumer.assign(&list).expect("assigned");
@@ -122,9 +125,16 @@ fn client(broker: &str) -> ClientConfig {
     client
 }
 
+/// The partitions of a topic, which brokers that may make topics make now.
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("a topic");
-    i32::try_from(metadata.topics()[0].partitions().len()).expect("few partitions")
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).expect("brokers");
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        if partitions > 0 {
+            return i32::try_from(partitions).expect("few partitions");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn lines(file: &str, count: usize) -> Vec<Vec<u8>> {

@@ -206,7 +206,7 @@ impl Service {
         let settings = super::kafka::Settings {
             live: Arc::clone(live),
             stream: stream.clone(),
-            folder: config.state_dir(),
+            folder: config.state_dir().join(&config.kafka.group),
             every: Duration::from_millis(config.engine.snapshot_ms),
             state_may_be_missing: config.engine.state_may_be_missing,
             output: config.kafka.output.clone(),

@@ -2,8 +2,9 @@
 //!
 //! `DYNAMIC_CEP_KAFKA` names the broker, which tests/services/kafka.sh starts. Without it these tests say that they were skipped; with `DYNAMIC_CEP_SERVICES=require` they fail.
 
-use super::random::Random;
+use super::random::{Random, seed};
 use super::service::{Process, folder};
+use super::support::project;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -14,6 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 4;
@@ -282,45 +284,204 @@ fn events_become_decisions_findings_and_rejects() {
     assert!(!reason("no json").contains("line"), "{}", reason("no json"));
 }
 
-/// Processes that are killed, stopped and joined by others tell the same as one that is left in peace: every result, and each once.
-#[test]
-fn nothing_is_lost_or_doubled_whatever_is_killed() {
-    let Some(broker) = broker("nothing_is_lost_or_doubled_whatever_is_killed") else { return };
-    let kills = std::env::var("DYNAMIC_CEP_KILLS").map_or(8, |kills| kills.parse().expect("a number"));
-    let mut random = Random::new(7);
-    let topics = Topics::new(&broker, "killed");
-    let (folder, _) = prepared(RULES);
-    topics.create_outputs("cut");
-    let state = self::folder();
-    let folders: Vec<_> = (0..3).map(|nth| copied(folder.path(), &format!("process-{nth}"))).collect();
-    let variables = topics.variables("cut", state.path(), &[]);
-    let start = |nth: usize| Process::start_with(folders[nth].path(), Some("-"), &variables);
+/// A broker of a test's own, which may be ended and begun again.
+struct Broker {
+    folder: tempfile::TempDir,
+    address: String,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let folder = folder();
+        let address = Self::script("start", folder.path());
+        Self { folder, address }
+    }
+
+    fn script(what: &str, folder: &Path) -> String {
+        let done = Command::new(project("tests/services/kafka.sh")).arg(what).arg(folder).output().expect("the script runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("an address").trim().to_owned()
+    }
+
+    fn restart(&self, gently: bool) {
+        Self::script(if gently { "stop" } else { "kill" }, self.folder.path());
+        Self::script("start", self.folder.path());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        Self::script("kill", self.folder.path());
+    }
+}
+
+/// How a run is disturbed.
+#[derive(Clone, Copy)]
+struct Disturbances {
+    kills: usize,
+    at_least_once: bool,
+    /// How many messages come between two kills; without any all are there from the start.
+    sends: Option<usize>,
+}
+
+/// Three processes of one group, of which one after the other is killed, stopped or begun again.
+fn disturbed(topics: &Topics, run: &str, prepared: &Path, broker: Option<&Broker>, how: Disturbances, random: &mut Random) -> usize {
+    topics.create_outputs(run);
+    let state = folder();
+    let folders: Vec<_> = (0..3).map(|nth| copied(prepared, &format!("process-{nth}"))).collect();
+    let start = |nth: usize| {
+        let mut more = Vec::new();
+        if how.at_least_once {
+            more.push(("DYNAMIC_CEP_KAFKA_DELIVERY", "at-least-once".to_owned()));
+        }
+        Process::start_with(folders[nth].path(), Some("-"), &topics.variables(run, state.path(), &more))
+    };
     let mut processes: Vec<Option<Process>> = (0..3).map(|nth| Some(start(nth))).collect();
     let mut sent = 0;
-    for _ in 0..kills {
-        let count = 100 + random.below(400) as usize;
-        topics.send(&events(&mut random, sent, count));
-        sent += count;
+    for kill in 0..how.kills {
+        if let Some(most) = how.sends {
+            let count = 1 + random.below(most);
+            topics.send(&events(random, sent, count));
+            sent += count;
+        }
         std::thread::sleep(Duration::from_millis(random.below(1500) as u64));
-        let nth = random.below(3) as usize;
+        let nth = random.below(3);
         match processes[nth].take() {
-            Some(process) if random.below(4) == 0 => process.end(),
+            Some(process) if random.one_in(4) => process.end(),
             Some(process) => process.kill(),
             None => {}
         }
-        let again = random.below(3) as usize;
+        if let Some(broker) = broker.filter(|_| kill % 4 == 2) {
+            broker.restart(random.one_in(2));
+        }
+        let again = random.below(3);
         if processes[again].is_none() {
             processes[again] = Some(start(again));
         }
     }
     (0..3).for_each(|nth| _ = processes[nth].get_or_insert_with(|| start(nth)));
-    topics.wait("cut");
+    topics.wait(run);
     processes.into_iter().flatten().for_each(Process::end);
-    let (cut, whole) = (all_told(&topics, "cut"), undisturbed(&topics, folder.path()));
-    assert_eq!(whole["decisions"].len(), sent);
-    for kind in KINDS {
-        assert_eq!(cut[kind].len(), whole[kind].len(), "{kind}");
-        let different = cut[kind].iter().zip(&whole[kind]).find(|(cut, whole)| cut != whole);
-        assert!(different.is_none(), "{kind}: {different:?}");
+    sent
+}
+
+/// The first difference between what two runs told.
+fn difference(one: &BTreeMap<&'static str, Vec<Told>>, other: &BTreeMap<&'static str, Vec<Told>>) -> Option<String> {
+    KINDS.into_iter().find_map(|kind| {
+        let (one, other) = (&one[kind], &other[kind]);
+        if one.len() != other.len() {
+            return Some(format!("{kind}: {} and {}", one.len(), other.len()));
+        }
+        one.iter().zip(other).find(|(one, other)| one != other).map(|pair| format!("{kind}: {pair:?}"))
+    })
+}
+
+/// Processes that are killed, stopped and joined by others, and brokers that end and begin again, tell the same as one process that is left in peace: every result, and each once.
+#[test]
+fn nothing_is_lost_or_doubled_whatever_is_killed() {
+    let test = "nothing_is_lost_or_doubled_whatever_is_killed";
+    if broker(test).is_none() {
+        return;
     }
+    let kills = std::env::var("DYNAMIC_CEP_KILLS").map_or(8, |kills| kills.parse().expect("a number"));
+    let mut random = Random::new(seed(test));
+    let broker = Broker::start();
+    let topics = Topics::new(&broker.address, "killed");
+    let (prepared, _) = prepared(RULES);
+    let how = Disturbances { kills, at_least_once: false, sends: Some(500) };
+    let sent = disturbed(&topics, "cut", prepared.path(), Some(&broker), how, &mut random);
+    let whole = undisturbed(&topics, prepared.path());
+    assert_eq!(whole["decisions"].len(), sent);
+    assert_eq!(difference(&all_told(&topics, "cut"), &whole), None);
+
+    // Results that may come again are the same ones.
+    let again = Disturbances { kills: 4, at_least_once: true, sends: None, ..how };
+    disturbed(&topics, "again", prepared.path(), None, again, &mut random);
+    let mut told = all_told(&topics, "again");
+    told.values_mut().for_each(Vec::dedup);
+    assert_eq!(difference(&told, &whole), None);
+}
+
+/// Events whose producers choose the partition by something else are put into the one of their key first.
+#[test]
+fn events_are_put_into_the_partition_of_their_key() {
+    let Some(broker) = broker("events_are_put_into_the_partition_of_their_key") else { return };
+    let topics = Topics::new(&broker, "between");
+    let (prepared, _) = prepared(RULES);
+    let events = events(&mut Random::new(5), 0, 300);
+    // All in one partition, so that their order is known.
+    events.iter().for_each(|event| topics.send_raw(0, event.to_string().as_bytes()));
+    topics.send_raw(0, b"no json");
+    topics.create("cards");
+    topics.create_outputs("between");
+    let state = folder();
+    let more = [("DYNAMIC_CEP_KAFKA_REPARTITION", topics.topic("cards")), ("DYNAMIC_CEP_KAFKA_KEY", "card".to_owned())];
+    let own = copied(prepared.path(), "between");
+    let process = Process::start_with(own.path(), Some("-"), &topics.variables("between", state.path(), &more));
+    let begun = Instant::now();
+    while topics.told("between", "decisions").len() < events.len() {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    process.end();
+    let told = |run: &str, kind: &str, names: &[&str]| {
+        let values = topics.told(run, kind).into_iter().map(|(_, payload, _)| serde_json::from_str::<Value>(&payload).expect("JSON"));
+        let parts = values.map(|value| names.iter().map(|name| value[*name].to_string()).collect::<Vec<_>>());
+        parts.collect::<BTreeSet<_>>()
+    };
+    let whole = undisturbed(&topics, prepared.path());
+    assert_eq!(whole["decisions"].len(), events.len());
+    for (kind, names) in [("decisions", &["id", "rules", "score"][..]), ("findings", &["rule", "partition", "match_number", "measures"])] {
+        let (between, whole) = (told("between", kind, names), told("whole", kind, names));
+        assert!(whole.len() > 10 && between == whole, "{kind}: {:?}", between.symmetric_difference(&whole).next());
+    }
+    let partitions = told("between", "decisions", &["partition"]);
+    assert!(partitions.len() > 1, "cards are in several partitions: {partitions:?}");
+    assert_eq!(topics.told("between", "rejects").len(), 1);
+    assert_eq!(topics.told("between", "late").len(), whole["late"].len());
+}
+
+/// A group that has read before does not go on without its state, unless it is told to.
+#[test]
+fn state_that_is_missing_is_told_and_not_made_up() {
+    let Some(broker) = broker("state_that_is_missing_is_told_and_not_made_up") else { return };
+    let topics = Topics::new(&broker, "missing");
+    let (prepared, key) = prepared(RULES);
+    let mut random = Random::new(3);
+    topics.send(&events(&mut random, 0, 200));
+    topics.create_outputs("cut");
+    let (own, state) = (copied(prepared.path(), "one"), folder());
+    let start = |state: &Path| Process::start_with(own.path(), Some(&key), &topics.variables("cut", state, &[]));
+    let careless = |state: &Path| {
+        let may = [("DYNAMIC_CEP_ENGINE_STATE_MAY_BE_MISSING", "true".to_owned())];
+        let process = Process::start_with(own.path(), Some(&key), &topics.variables("careless", state, &may));
+        topics.wait("careless");
+        process.kill();
+    };
+    topics.create_outputs("careless");
+    careless(state.path());
+    let process = start(state.path());
+    topics.wait("cut");
+    process.kill();
+    topics.send(&events(&mut random, 200, 200));
+    let elsewhere = folder();
+    let process = start(&elsewhere.path().join("not-mounted"));
+    let begun = Instant::now();
+    let detail = loop {
+        let (status, answer) = process.call("GET", "/readyz", &Value::Null);
+        if status == 503 && answer["detail"].as_str().is_some_and(|detail| detail.contains("state_may_be_missing")) {
+            break answer["detail"].as_str().expect("text").to_owned();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{status} {answer}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(detail.contains("the group has read up to"), "{detail}");
+    assert_eq!(topics.told("cut", "decisions").len(), 200, "nothing is judged without its state");
+    process.kill();
+    let process = start(state.path());
+    topics.wait("cut");
+    process.end();
+    let whole = undisturbed(&topics, prepared.path());
+    assert_eq!(difference(&all_told(&topics, "cut"), &whole), None);
+    careless(elsewhere.path());
+    assert!(difference(&all_told(&topics, "careless"), &whole).is_some(), "state that begins with nothing is noticed");
 }

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Where the tenant of an event goes that its topic named.
+const TENANT_HEADER: &str = "dynamic-cep-tenant";
+
 /// Where events come from and where results go. Without brokers there is no Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,8 +22,10 @@ pub struct Config {
     pub format: Format,
     /// Where a group begins that has no position yet.
     pub start: Start,
-    /// The fields by which the producers of events choose the partition. Rules with state of other fields are told of.
+    /// The fields by which the producers of events choose the partition; rules with state of other keys are not taken then. Empty: whatever rules need.
     pub key: Vec<String>,
+    /// A topic between the events and their judgement, in which their partition is chosen by `key`, for producers that choose it by something else; empty: none. Only for JSON.
+    pub repartition: String,
     pub tenant: Tenant,
     pub delivery: Delivery,
     /// How long messages are gathered for a batch, at most.
@@ -119,6 +124,7 @@ impl Default for Config {
             format: Format::Json,
             start: Start::Earliest,
             key: Vec::new(),
+            repartition: String::new(),
             tenant: Tenant::default(),
             delivery: Delivery::ExactlyOnce,
             latency_ms_max: 5,
@@ -167,8 +173,9 @@ impl Config {
         if self.batch_rows_max == 0 || self.batch_bytes_max == 0 {
             return Err("kafka.batch_rows_max and kafka.batch_bytes_max must be at least 1".to_owned());
         }
-        if self.group.is_empty() {
-            return Err("kafka.group is empty".to_owned());
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if !self.group.bytes().all(is_plain) || self.group.trim_matches('.').is_empty() {
+            return Err(format!("kafka.group: `{}` is no name: letters, digits, `-`, `_` and `.`", self.group));
         }
         if !self.tenant.topic.is_empty() {
             let pattern = regex::Regex::new(&self.tenant.topic).map_err(|error| format!("kafka.tenant.topic: {error}"))?;
@@ -179,11 +186,27 @@ impl Config {
                 return Err("kafka.tenant: give a header or a pattern of topics, not both".to_owned());
             }
         }
-        let own = [&self.output.decisions, &self.output.findings, &self.output.matches, &self.output.rejects, &self.output.late];
-        match own.into_iter().find(|own| self.topics.contains(own)) {
-            Some(own) => Err(format!("kafka.output: results would go to `{own}`, which is read")),
+        if !self.repartition.is_empty() && (self.key.is_empty() || self.format != Format::Json) {
+            return Err("kafka.repartition needs kafka.key, and events in JSON".to_owned());
+        }
+        let own = [
+            &self.repartition,
+            &self.output.decisions,
+            &self.output.findings,
+            &self.output.matches,
+            &self.output.rejects,
+            &self.output.late,
+        ];
+        match own.into_iter().find(|own| !own.is_empty() && self.topics.contains(own)) {
+            Some(own) => Err(format!("kafka: `{own}` is read as a topic of events, and cannot be one of results or in between")),
             None => Ok(()),
         }
+    }
+
+    /// The header that names the tenant, if one does. Behind `repartition` it is where a tenant goes that the topic named.
+    #[must_use]
+    pub fn tenant_header(&self) -> &str {
+        if self.tenant.header.is_empty() && !self.repartition.is_empty() { TENANT_HEADER } else { &self.tenant.header }
     }
 
     /// The properties of librdkafka that consumer and producer share.
@@ -223,6 +246,7 @@ mod tests {
             return;
         }
         assert_eq!(used.check(), Ok(()));
+        assert!(told(Config { group: "../a".to_owned(), ..used.clone() }).contains("kafka.group"));
         assert!(told(Config { topics: Vec::new(), ..used.clone() }).contains("kafka.topics"));
         assert!(told(Config { topics: vec!["late".to_owned()], ..used.clone() }).contains("`late`"));
         let topic = |topic: &str| Config { tenant: Tenant { topic: topic.to_owned(), ..Tenant::default() }, ..used.clone() };

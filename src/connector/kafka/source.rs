@@ -236,9 +236,10 @@ impl<O: Owner + 'static> Source<O> {
         config.shared().into_iter().for_each(|(name, value)| _ = client.set(name, value));
         let context = Context { owner: Mutex::new(owner), start: config.start, trouble: Mutex::default() };
         let consumer: BaseConsumer<Context<O>> = client.create_with_context(context).map_err(failed)?;
-        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
+        let between = Some(&config.repartition).filter(|topic| !topic.is_empty());
+        let topics: Vec<&str> = config.topics.iter().chain(between).map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(failed)?;
-        Ok(Self { consumer, tenant_header: config.tenant.header.clone() })
+        Ok(Self { consumer, tenant_header: config.tenant_header().to_owned() })
     }
 
     /// Who keeps the state. It must not be held while messages are asked for.

@@ -1,6 +1,6 @@
 //! Results that are to be put out together.
 
-use crate::connector::kafka::config::Output;
+use crate::connector::kafka::config::Config;
 use crate::connector::kafka::sink::Sink;
 
 /// What a result is.
@@ -11,24 +11,28 @@ pub enum Kind {
     Match,
     Reject,
     Late,
+    /// An event on its way to the partition of its key.
+    Event,
 }
 
 impl Kind {
     /// The topic of such results; `None`: they are not wanted.
     #[must_use]
-    pub fn topic(self, output: &Output) -> Option<&str> {
+    pub fn topic(self, config: &Config) -> Option<&str> {
+        let output = &config.output;
         let name = match self {
             Self::Decision => &output.decisions,
             Self::Finding => &output.findings,
             Self::Match => &output.matches,
             Self::Reject => &output.rejects,
             Self::Late => &output.late,
+            Self::Event => &config.repartition,
         };
         (!name.is_empty()).then_some(name)
     }
 }
 
-type Headers = Vec<(&'static str, String)>;
+type Headers = Vec<(String, String)>;
 
 /// Results in the order in which they came.
 #[derive(Default)]
@@ -56,11 +60,11 @@ impl Outbox {
     ///
     /// # Errors
     /// As [`Sink::send`].
-    pub fn send(&self, sink: &Sink, output: &Output) -> Result<(), String> {
+    pub fn send(&self, sink: &Sink, config: &Config) -> Result<(), String> {
         let mut begin = 0;
         for (kind, key, end, headers) in &self.results {
-            if let Some(topic) = kind.topic(output) {
-                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            if let Some(topic) = kind.topic(config) {
+                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 sink.send(topic, &self.bytes[begin..*key], &self.bytes[*key..*end], &headers)?;
             }
             begin = *end;

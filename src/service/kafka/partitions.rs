@@ -36,7 +36,7 @@ pub struct Settings {
     pub metrics: Arc<Metrics>,
 }
 
-/// A partition.
+/// A partition of events that are to be judged.
 struct Held {
     stream: Stream,
     keeper: Keeper,
@@ -51,6 +51,8 @@ pub struct Partitions {
     settings: Settings,
     payload: Payload,
     held: HashMap<Partition, Held>,
+    /// The next offset of each partition whose events are put into other ones.
+    forwarded: HashMap<Partition, i64>,
     /// Whether what was judged may not count, so that no snapshot may be taken of it.
     abandoned: bool,
 }
@@ -58,7 +60,7 @@ pub struct Partitions {
 impl Partitions {
     #[must_use]
     pub fn new(settings: Settings, payload: Payload) -> Self {
-        Self { settings, payload, held: HashMap::new(), abandoned: false }
+        Self { settings, payload, held: HashMap::new(), forwarded: HashMap::new(), abandoned: false }
     }
 
     /// Says that what was judged since the last commit does not count.
@@ -70,7 +72,18 @@ impl Partitions {
     ///
     /// # Errors
     /// State that is lost: it must be made anew.
-    pub fn judge(&mut self, messages: Messages, rules: &Arc<Rules>, outbox: &mut Outbox) -> Result<Option<(Partition, i64)>, String> {
+    pub fn take(&mut self, messages: Messages, rules: &Arc<Rules>, outbox: &mut Outbox) -> Result<Option<(Partition, i64)>, String> {
+        if self.payload.forwards(&messages.partition.topic) {
+            let judging = Judging { settings: &self.settings, payload: &self.payload, rules, messages: &messages };
+            judging.forward(outbox);
+            let next = messages.next();
+            self.forwarded.insert(messages.partition.clone(), next);
+            return Ok(Some((messages.partition, next)));
+        }
+        self.judge(messages, rules, outbox)
+    }
+
+    fn judge(&mut self, messages: Messages, rules: &Arc<Rules>, outbox: &mut Outbox) -> Result<Option<(Partition, i64)>, String> {
         let Some(held) = self.held.get_mut(&messages.partition) else { return Ok(None) };
         let (_, messages) = messages.split_at(held.next);
         if messages.is_empty() {
@@ -121,7 +134,8 @@ impl Partitions {
 
     /// The partitions, with the next offset of each.
     pub fn positions(&self) -> impl Iterator<Item = (&Partition, i64)> {
-        self.held.iter().map(|(partition, held)| (partition, held.next))
+        let forwarded = self.forwarded.iter().map(|(partition, next)| (partition, *next));
+        self.held.iter().map(|(partition, held)| (partition, held.next)).chain(forwarded)
     }
 }
 
@@ -133,6 +147,10 @@ fn unwritten(problem: &str, metrics: &Metrics) {
 impl Owner for Partitions {
     fn assigned(&mut self, partition: &Partition, at: &Position) -> Result<i64, String> {
         let Position { position, is_first, earliest } = *at;
+        if self.payload.forwards(&partition.topic) {
+            self.forwarded.insert(partition.clone(), position);
+            return Ok(position);
+        }
         let settings = &self.settings;
         let begun = Instant::now();
         let folder = settings.folder.join(&*partition.topic).join(partition.number.to_string());
@@ -169,6 +187,7 @@ impl Owner for Partitions {
     }
 
     fn revoked(&mut self, partition: &Partition) {
+        self.forwarded.remove(partition);
         let Some(mut held) = self.held.remove(partition) else { return };
         tracing::info!(%partition, position = held.next, "a partition is read no more");
         if !self.abandoned
@@ -199,22 +218,37 @@ impl Judging<'_> {
                 self.tell(&events, &judged, outbox)?;
             }
         }
-        let Some(outbox) = outbox else { return Ok(()) };
+        outbox.into_iter().for_each(|outbox| self.reject(bad.drain(..), outbox));
+        Ok(())
+    }
+
+    /// Puts events on their way to the partition of their key.
+    fn forward(&self, outbox: &mut Outbox) {
+        let schema = Arc::new(self.rules.base().event_schema().clone());
+        let mut bad = Vec::new();
+        for (message, key, tenant) in self.payload.keys(&schema, self.messages, &mut bad) {
+            let mut headers = self.headers(message, None);
+            headers.extend(tenant.map(|tenant| (self.payload.header().to_owned(), tenant)));
+            outbox.add(Kind::Event, key.as_bytes(), headers, |bytes| bytes.extend(self.messages.payload(message)));
+        }
+        self.reject(bad.into_iter(), outbox);
+    }
+
+    fn reject(&self, bad: impl Iterator<Item = Bad>, outbox: &mut Outbox) {
         for Bad { message, reason, event } in bad {
             self.settings.metrics.rejected();
             let headers = self.headers(message, Some(("reason", reason)));
             let payload = event.as_ref().map_or(self.messages.payload(message), String::as_bytes);
             outbox.add(Kind::Reject, self.messages.key(message), headers, |bytes| bytes.extend(payload));
         }
-        Ok(())
     }
 
     /// The headers that say where a message came from.
-    fn headers(&self, message: usize, more: Option<(&'static str, String)>) -> Vec<(&'static str, String)> {
+    fn headers(&self, message: usize, more: Option<(&'static str, String)>) -> Vec<(String, String)> {
         let Partition { topic, number } = &self.messages.partition;
         let from =
             [("topic", topic.to_string()), ("partition", number.to_string()), ("offset", self.messages.offsets[message].to_string())];
-        from.into_iter().chain(more).collect()
+        from.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     fn without_suspended(&self, schema: &Schema, events: Events, bad: &mut Vec<Bad>) -> Events {

@@ -7,6 +7,7 @@ use crate::connector::kafka::config::{Config, Format};
 use crate::connector::kafka::source::Messages;
 use crate::event::{EventBatch, Schema, Type};
 use crate::id::FieldId;
+use crate::temporal::finding::json;
 use arrow::array::{ArrayRef, StringDictionaryBuilder};
 use arrow::datatypes::Int32Type;
 use regex::Regex;
@@ -36,6 +37,10 @@ pub struct Payload {
     format: Format,
     header: String,
     topic: Option<Regex>,
+    /// The topic in which events are in the partition of their key, and the fields of that.
+    repartition: Option<(String, Vec<FieldId>)>,
+    /// Whether a header names the tenant at the producers.
+    is_named: bool,
 }
 
 impl Payload {
@@ -54,7 +59,49 @@ impl Payload {
                 Some(_) => {}
             }
         }
-        Ok(Self { format: config.format, header: tenant.header.clone(), topic })
+        let field = |name: &String| schema.find(name).ok_or_else(|| format!("kafka.key: the schema has no field `{name}`"));
+        let key: Vec<FieldId> = config.key.iter().map(field).collect::<Result<_, String>>()?;
+        let repartition = (!config.repartition.is_empty()).then(|| (config.repartition.clone(), key));
+        Ok(Self {
+            format: config.format,
+            header: config.tenant_header().to_owned(),
+            topic,
+            repartition,
+            is_named: !tenant.header.is_empty(),
+        })
+    }
+
+    /// Whether events of this topic are to be put into the partition of their key, and not judged yet.
+    #[must_use]
+    pub fn forwards(&self, topic: &str) -> bool {
+        self.repartition.as_ref().is_some_and(|(between, _)| between != topic)
+    }
+
+    fn is_between(&self, topic: &str) -> bool {
+        self.repartition.as_ref().is_some_and(|(between, _)| between == topic)
+    }
+
+    /// For each message that can be read its key, and its tenant where something besides the event names it.
+    #[must_use]
+    pub fn keys(&self, schema: &Arc<Schema>, messages: &Messages, bad: &mut Vec<Bad>) -> Vec<(usize, String, Option<String>)> {
+        let Some((_, key)) = &self.repartition else { return Vec::new() };
+        let mut keys = Vec::new();
+        for events in self.decode(schema, messages, bad) {
+            for (row, message) in events.messages.iter().enumerate() {
+                let values: Vec<serde_json::Value> = key.iter().map(|field| json(&events.batch.value(schema, *field, row))).collect();
+                let message = *message as usize;
+                // What names it has been found when the event was read.
+                let tenant = self.tenant(messages, message).unwrap_or_default();
+                keys.push((message, serde_json::Value::from(values).to_string(), tenant));
+            }
+        }
+        keys
+    }
+
+    /// The header that names the tenant.
+    #[must_use]
+    pub fn header(&self) -> &str {
+        &self.header
     }
 
     /// Whether a message holds several events.
@@ -100,12 +147,12 @@ impl Payload {
     }
 
     fn tenant(&self, messages: &Messages, message: usize) -> Result<Option<String>, String> {
-        if let Some(topic) = &self.topic {
+        if let Some(topic) = self.topic.as_ref().filter(|_| !self.is_between(&messages.partition.topic)) {
             let name = &messages.partition.topic;
             let tenant = topic.captures(name).and_then(|found| found.get(1)).map(|tenant| tenant.as_str().to_owned());
             return tenant.map(Some).ok_or_else(|| format!("the topic `{name}` does not say whose its events are (kafka.tenant.topic)"));
         }
-        if self.header.is_empty() {
+        if !self.is_named && self.topic.is_none() {
             return Ok(None);
         }
         let tenant = messages.tenants[message].clone();

@@ -127,7 +127,7 @@ impl Worker {
         {
             let mut partitions = source.owner();
             for messages in messages {
-                next.extend(partitions.judge(messages, &rules, outbox)?);
+                next.extend(partitions.take(messages, &rules, outbox)?);
             }
         }
         metrics.batch(begun.elapsed());
@@ -136,7 +136,7 @@ impl Worker {
         }
         let begun = Instant::now();
         sink.begin()?;
-        outbox.send(sink, &self.config.output)?;
+        outbox.send(sink, &self.config)?;
         sink.commit(source, &next)?;
         metrics.kafka.commit_seconds.observe(begun.elapsed().as_secs_f64());
         tell_latency(metrics, &written);
