@@ -61,7 +61,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub fn batch(&self, _rows: usize, took: Duration) {
+    pub fn batch(&self, took: Duration) {
         self.batches.inc();
         self.judging.observe(took.as_secs_f64());
     }

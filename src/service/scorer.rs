@@ -221,7 +221,7 @@ impl Worker {
         let lines: Vec<u8> = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.lines)).collect();
         let rows = requests.iter().map(|request| request.rows).sum();
         let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests);
-        self.metrics.batch(rows, begun.elapsed());
+        self.metrics.batch(begun.elapsed());
         match told {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
@@ -288,7 +288,13 @@ impl Worker {
             let at = batch.row_number(row) as usize;
             let name = match json(&batch.value(schema, field, row)) {
                 Value::String(name) => name,
-                Value::Null => continue,
+                Value::Null => {
+                    if let Some(owner) = owners[at] {
+                        let reason = "null, and the key is for one tenant; leave it out, or name the tenant";
+                        bad.insert(at, format!("{}: {reason} `{owner}`", schema.field(field).name));
+                    }
+                    continue;
+                }
                 other => other.to_string(),
             };
             if owners[at].as_ref().is_some_and(|owner| **owner != *name) {

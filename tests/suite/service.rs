@@ -155,7 +155,7 @@ fn from_nothing_to_a_judged_event_and_back() {
 
 const WINDOWS: &str = "windows:\n  seen: COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)\n\
     rules:\n- {id: often, when: seen > 3, score: 5}\n- {id: large, when: amount > 90, score: 1}\n\
-    - id: rises\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    PATTERN (a b c) DEFINE b AS amount > a.amount, c AS amount > b.amount\n";
+    - id: rises\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    MEASURES a.amount AS low, c.amount AS high\n    PATTERN (a b c) DEFINE b AS amount > a.amount, c AS amount > b.amount\n";
 
 fn events(count: usize) -> Vec<Value> {
     let at = |row: usize| format!("2026-01-01T{:02}:{:02}:00Z", row / 20 % 24, row * 3 % 60);
@@ -166,8 +166,11 @@ fn events(count: usize) -> Vec<Value> {
 
 /// What does not depend on when and where a process ran.
 fn told(decision: &Value) -> (Value, Value, Value) {
-    let findings = decision["findings"].as_array().map(|findings| findings.iter().map(|one| one["rows"].clone()).collect::<Vec<_>>());
-    (decision["id"].clone(), decision["rules"].clone(), json!(findings.map(|findings| findings.len())))
+    let finding = |one: &Value| {
+        ["rule", "partition", "match_number", "first_row", "last_row", "measures"].map(|part| (part.to_owned(), one[part].clone()))
+    };
+    let findings = decision["findings"].as_array().map(|all| all.iter().map(|one| Value::from_iter(finding(one))).collect::<Vec<_>>());
+    (decision["id"].clone(), decision["rules"].clone(), json!(findings))
 }
 
 /// Kills the process again and again: it goes on where it was, whatever it had begun.
@@ -182,6 +185,8 @@ fn a_process_that_is_killed_goes_on_where_it_was() {
     let right: Vec<_> = results["results"].as_array().expect("results").iter().map(told).collect();
     assert!(right.iter().any(|(_, _, findings)| !findings.is_null()), "patterns find something");
     assert!(right.iter().any(|(_, rules, _)| rules.to_string().contains("often")));
+    let found = right.iter().find_map(|(_, _, findings)| findings.get(0)).expect("a finding");
+    assert!(found["rule"] == "all/main/rises" && found["last_row"].is_u64() && found["measures"]["low"].is_i64(), "{found}");
 
     let run = |forgets: bool| {
         let cut = folder();
@@ -275,8 +280,10 @@ fn tenants_are_apart() {
     };
     let (status, given) = with(&scorer, "POST", "/v1/score", &json!({"amount": 20}));
     assert_eq!((status, &given["tenant"], &given["rules"]), (200, &json!("acme"), &json!(["acme/main/large"])));
-    let (status, foreign) = with(&scorer, "POST", "/v1/score", &json!([{"tenant": "zeta", "amount": 60}, {"amount": 60}]));
+    let (status, foreign) =
+        with(&scorer, "POST", "/v1/score", &json!([{"tenant": "zeta", "amount": 60}, {"amount": 60}, {"tenant": null, "amount": 60}]));
     assert_eq!((status, &foreign["results"][1]["rules"]), (200, &json!(["acme/main/large"])));
+    assert!(foreign["results"][2]["error"].as_str().is_some_and(|error| error.contains("null, and the key is for")), "{foreign}");
     assert!(foreign["results"][0]["error"].as_str().unwrap().contains("not for the tenant `zeta`"), "{foreign}");
 
     let author = process.add_key("author", Some("acme"));
