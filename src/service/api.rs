@@ -3,8 +3,9 @@
 use super::auth::{Act, Key, Role};
 use super::core::{PushedFile, Service, now, status};
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Version};
-use super::scorer::{Answer, Refusal, Request as ScoreRequest};
+use super::queue::Refusal;
+use super::registry::{ALL, Active, Actor, Tenant, TenantLimits, Version};
+use super::scorer::{Answer, Request as ScoreRequest};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,12 +15,12 @@ use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// What the routes say of themselves.
@@ -33,6 +34,9 @@ const LISTED_MAX: usize = 1000;
 
 /// Bytes of a name of a tenant, a rule set, a key.
 const NAME_BYTES: usize = 64;
+
+/// Routes that tell how the process is.
+const WATCHED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 type Handle = State<Arc<Service>>;
 type Answered<T = Json<Value>> = Result<T, Problem>;
@@ -52,7 +56,7 @@ fn routes(push_bytes: usize) -> Vec<(&'static str, MethodRouter<Arc<Service>>)> 
         ("/v1/keys", get(keys).post(add_key)),
         ("/v1/keys/{id}", delete(remove_key)),
         ("/v1/tenants", get(tenants)),
-        ("/v1/tenants/{tenant}", put(put_tenant).delete(remove_tenant)),
+        ("/v1/tenants/{tenant}", put(put_tenant).patch(limit_tenant).delete(remove_tenant)),
         ("/v1/tenants/{tenant}/rule-sets", get(rule_sets)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions", get(versions).post(push).layer(DefaultBodyLimit::max(push_bytes))),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/live", put(activate).delete(deactivate)),
@@ -85,7 +89,14 @@ async fn wrong_method() -> Problem {
 
 async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let response = next.run(request).await;
+    // Whoever watches the process sees it under any load.
+    let place = (!WATCHED.contains(&request.uri().path())).then(|| service.shared.limits.enter());
+    let response = if let Some(None) = place {
+        let most = service.config.limits.requests_in_flight;
+        Problem::too_many(format!("{most} requests are being answered already"), Duration::from_secs(1)).into_response()
+    } else {
+        next.run(request).await
+    };
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     service.metrics.request(route, response.status().as_u16(), begun.elapsed());
     response
@@ -98,6 +109,15 @@ fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>
     let unknown = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "who calls is not known", detail);
     let shown = shown.ok_or_else(|| unknown("send a key: `Authorization: Bearer dcep_…`"))?;
     let key = service.key(shown.trim()).ok_or_else(|| unknown("there is no such key"))?;
+    service.shared.limits.request(&key.id, Instant::now()).map_err(|wait| {
+        Problem::too_many(format!("a key may send {} requests a second", service.config.limits.requests_per_second), wait)
+    })?;
+    permitted(&key, act, tenant)?;
+    Ok(key)
+}
+
+/// Whether a key is for this.
+fn permitted(key: &Key, act: Act, tenant: Option<&str>) -> Answered<()> {
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, "not allowed", detail);
     if !key.role.may(act) {
         return Err(forbidden(format!("a key of the role `{}` may not do this", key.role.name())));
@@ -105,7 +125,7 @@ fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>
     match (tenant, &key.tenant) {
         (Some(tenant), Some(own)) if tenant != own => Err(forbidden(format!("the key is for the tenant `{own}` alone"))),
         (None, Some(own)) if act != Act::Score && act != Act::View => Err(forbidden(format!("the key is for the tenant `{own}` alone"))),
-        _ => Ok(key),
+        _ => Ok(()),
     }
 }
 
@@ -218,6 +238,10 @@ async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answ
     if rows == 0 {
         return Ok(Json(json!({"results": []})));
     }
+    if let Some(tenant) = &key.tenant {
+        let counted = service.shared.limits.events(tenant, rows as u64, Instant::now());
+        counted.map_err(|(detail, wait)| Problem::too_many(detail, wait))?;
+    }
     let (reply, answered) = oneshot::channel();
     let request = ScoreRequest { lines, rows, tenant: tenant.map(|(tenant, _)| tenant.into()), reply };
     let unavailable = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "events cannot be judged now", detail);
@@ -228,16 +252,16 @@ async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answ
     let answers = answered.await.map_err(|_| unavailable("the process ends".to_owned()))?.map_err(unavailable)?;
     let mut results = answers.into_iter().map(|answer| match answer {
         Answer::Judged(answer) => Ok(Value::Object(answer)),
-        Answer::Rejected(reason) => Err(reason),
+        Answer::Rejected(reason) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the event cannot be judged", reason)),
+        Answer::Limited(reason, wait) => Err(Problem::too_many(reason, wait)),
     });
     if alone {
-        let unreadable = |reason| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the event cannot be judged", reason);
         return match results.next() {
-            Some(answer) => Ok(Json(answer.map_err(unreadable)?)),
+            Some(answer) => answer.map(Json),
             None => Err(Problem::internal(&"an event without an answer")),
         };
     }
-    let results: Vec<Value> = results.map(|answer| answer.unwrap_or_else(|reason| json!({"error": reason}))).collect();
+    let results: Vec<Value> = results.map(|answer| answer.unwrap_or_else(|problem| json!({"error": problem.detail}))).collect();
     Ok(Json(json!({"results": results})))
 }
 
@@ -323,9 +347,9 @@ struct NewKey {
 
 async fn add_key(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answered<(StatusCode, Json<Value>)> {
     // Who calls is asked first: a stranger learns nothing of what a body should be.
-    caller(&service, &headers, Act::View, None)?;
+    let key = caller(&service, &headers, Act::View, None)?;
     let new: NewKey = body(&bytes)?;
-    let key = caller(&service, &headers, Act::Manage, new.tenant.as_deref())?;
+    permitted(&key, Act::Manage, new.tenant.as_deref())?;
     named("a key", &new.name)?;
     new.tenant.iter().try_for_each(|tenant| named("a tenant", tenant))?;
     let roles = Role::ALL.map(Role::name).join(", ");
@@ -337,10 +361,10 @@ async fn add_key(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> An
 }
 
 async fn remove_key(State(service): Handle, headers: HeaderMap, Path(id): Path<String>) -> Answered<StatusCode> {
-    caller(&service, &headers, Act::View, None)?;
+    let key = caller(&service, &headers, Act::View, None)?;
     let keys = service.registry.keys().await?;
     let found = keys.iter().find(|key| key.id == id).ok_or_else(|| Problem::not_found("such key"))?;
-    let key = caller(&service, &headers, Act::Manage, found.tenant.as_deref())?;
+    permitted(&key, Act::Manage, found.tenant.as_deref())?;
     let admins = keys.iter().filter(|key| key.role == Role::Admin && key.tenant.is_none()).count();
     if found.role == Role::Admin && found.tenant.is_none() && admins == 1 {
         return Err(Problem::conflict("this is the last key that may manage everything; add another one first"));
@@ -357,8 +381,43 @@ async fn tenants(State(service): Handle, headers: HeaderMap) -> Answered {
     let own = caller(&service, &headers, Act::View, None)?.tenant;
     let tenants = service.registry.tenants().await?;
     let seen = tenants.iter().filter(|tenant| own.as_ref().is_none_or(|own| *own == tenant.name));
-    let told = |tenant: &super::registry::Tenant| json!({"name": tenant.name, "suspended": tenant.suspended, "created": tenant.created});
-    Ok(Json(json!({"tenants": seen.map(told).collect::<Vec<_>>()})))
+    Ok(Json(json!({"tenants": seen.map(|tenant| tenant_json(&service, tenant)).collect::<Vec<_>>()})))
+}
+
+fn tenant_json(service: &Service, tenant: &Tenant) -> Value {
+    let Tenant { name, suspended, created } = tenant;
+    json!({"name": name, "suspended": suspended, "created": created, "limits": service.shared.limits.of(name)})
+}
+
+/// Limits of a tenant. What is not named stays as it is; null: what is configured for all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsPatch {
+    #[serde(default, deserialize_with = "named_limit")]
+    events_per_second: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named_limit")]
+    rules_max: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named_limit")]
+    list_entries_max: Option<Option<u32>>,
+}
+
+fn named_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+async fn limit_tenant(State(service): Handle, headers: HeaderMap, Path(tenant): Path<String>, bytes: Bytes) -> Answered {
+    let key = caller(&service, &headers, Act::Manage, None)?;
+    let patch: LimitsPatch = body(&bytes)?;
+    let tenants = service.registry.tenants().await?;
+    let known = tenants.iter().find(|known| known.name == tenant).ok_or_else(|| Problem::not_found("such tenant"))?;
+    let before = service.registry.tenant_limits().await?.remove(&tenant).unwrap_or_default();
+    let limits = TenantLimits {
+        events_per_second: patch.events_per_second.unwrap_or(before.events_per_second),
+        rules_max: patch.rules_max.unwrap_or(before.rules_max),
+        list_entries_max: patch.list_entries_max.unwrap_or(before.list_entries_max),
+    };
+    service.put_tenant_limits(&tenant, &limits, &actor(&key)).await?;
+    Ok(Json(tenant_json(&service, known)))
 }
 
 #[derive(Deserialize)]

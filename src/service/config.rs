@@ -18,6 +18,7 @@ pub struct Config {
     pub registry: Registry,
     pub engine: Engine,
     pub journal: Journal,
+    pub limits: Limits,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ pub struct Engine {
     pub backend: Backend,
     /// Rows that are judged together, at most.
     pub batch_rows_max: usize,
-    /// Requests that wait to be judged, beyond which further ones are turned away.
+    /// Requests of keys of one tenant that wait to be judged, beyond which further ones are turned away; of keys of every tenant as many.
     pub waiting_max: usize,
     /// How late events may come.
     pub allowed_lateness_ms: u64,
@@ -70,6 +71,22 @@ pub struct Journal {
     pub sync_ms: u64,
 }
 
+/// What callers and tenants may ask for; 0: as much as they want.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests that are answered at the same time.
+    pub requests_in_flight: usize,
+    /// Requests a second of one key.
+    pub requests_per_second: u32,
+    /// Events a second of one tenant. This and what follows may be another number for single tenants.
+    pub events_per_second: u32,
+    /// Rules, live and shadow, that one tenant has in service, and in one version.
+    pub rules_max: u32,
+    /// Entries of lists in one version of one tenant.
+    pub list_entries_max: u32,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -78,6 +95,7 @@ impl Default for Config {
             registry: Registry::default(),
             engine: Engine::default(),
             journal: Journal::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -97,6 +115,13 @@ impl Default for Engine {
 impl Default for Journal {
     fn default() -> Self {
         Self { events: 1_000_000, sync_ms: 100 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let none = 0;
+        Self { requests_in_flight: 4096, requests_per_second: 100_000, events_per_second: none, rules_max: none, list_entries_max: none }
     }
 }
 

@@ -4,9 +4,10 @@ use super::auth::{Key, Keys, Role};
 use super::config::{Backend, Config};
 use super::deploy::{self, Entry};
 use super::journal::Journal;
+use super::limits::Limits as Quota;
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Registry, Tenant, Version};
+use super::registry::{ALL, Active, Actor, Registry, Tenant, TenantLimits, Version};
 use super::scorer::{Scorer, Shared};
 use super::store::Store;
 use crate::compile::files::RuleFiles;
@@ -87,7 +88,7 @@ impl Service {
             registry,
             store,
             metrics: Arc::default(),
-            shared: Arc::default(),
+            shared: Arc::new(Shared::new(&config.limits)),
             keys: RwLock::default(),
             running: RwLock::default(),
             deployed: tokio::sync::Mutex::default(),
@@ -123,6 +124,7 @@ impl Service {
     async fn reload_tenants(&self) -> Result<(), sqlx::Error> {
         let suspended = self.registry.tenants().await?.into_iter().filter(|tenant| tenant.suspended).map(|tenant| tenant.name);
         *self.shared.suspended.write().unwrap_or_else(PoisonError::into_inner) = suspended.collect();
+        self.shared.limits.set_tenants(self.registry.tenant_limits().await?);
         Ok(())
     }
 
@@ -240,7 +242,8 @@ impl Service {
         }
         let schema = self.needed()?.schema.clone();
         let (owner, threads) = (tenant.to_owned(), self.config.engine.threads);
-        let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads)).await;
+        let shared = Arc::clone(&self.shared);
+        let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads, &shared.limits)).await;
         let (bytes, rules, tests, warnings) = compiled.map_err(|error| Problem::internal(&error))??;
         let hash = self.store.put(&bytes).map_err(|error| Problem::internal(&error))?;
         let _deployed = self.deployed.lock().await;
@@ -339,6 +342,16 @@ impl Service {
         Ok(self.reload_tenants().await?)
     }
 
+    /// Gives a tenant limits of its own.
+    pub async fn put_tenant_limits(&self, name: &str, limits: &TenantLimits, actor: &Actor) -> Result<(), Problem> {
+        let _deployed = self.deployed.lock().await;
+        let mut edit = self.registry.edit().await?;
+        edit.put_tenant_limits(name, limits).await?;
+        edit.log(actor, "tenant.limits", name, &json!(limits)).await?;
+        edit.commit().await?;
+        Ok(self.reload_tenants().await?)
+    }
+
     /// Removes a tenant with its rules and keys.
     pub async fn remove_tenant(&self, name: &str, actor: &Actor) -> Result<(), Problem> {
         let mut deployed = self.deployed.lock().await;
@@ -362,6 +375,7 @@ impl Service {
         entries: Vec<Entry>,
         edit: super::registry::Edit,
     ) -> Result<(), Problem> {
+        self.shared.limits.in_service(deployed, &entries)?;
         let before = Arc::clone(running.live.snapshot().generation());
         let (live, schema, known, next) = (Arc::clone(&running.live), running.schema.clone(), deployed.clone(), entries.clone());
         let swapped = tokio::task::spawn_blocking(move || put_in_service(&live, &schema, &known, &next)).await;
@@ -398,7 +412,7 @@ fn put_in_service(live: &LiveEngine, schema: &Schema, before: &[Entry], after: &
 /// The artifact of pushed files, its rules and tests, and warnings.
 type CompiledFiles = (Vec<u8>, usize, usize, Vec<Diagnostic>);
 
-fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize) -> Result<CompiledFiles, Problem> {
+fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize, quota: &Quota) -> Result<CompiledFiles, Problem> {
     let mut by_name: HashMap<PathBuf, Bytes> = HashMap::new();
     for file in files {
         let path = PathBuf::from(&file.name);
@@ -421,12 +435,17 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize)
     }
     let limits = Limits::default();
     let unreadable = |(path, error): (PathBuf, io::Error)| Problem::bad_request(format!("{}: {error}", path.display()));
-    let compiled = RuleFiles::read(&rules, &read, &limits).map_err(unreadable)?.compile(schema, threads, &|rule| {
+    let files = RuleFiles::read(&rules, &read, &limits).map_err(unreadable)?;
+    let list_entries = files.list_entries();
+    let compiled = files.compile(schema, threads, &|rule| {
         if tenant != ALL && rule.tenant.is_none() {
             rule.tenant = Some(tenant.into());
         }
     });
     let Some(bytes) = compiled.artifact else { return Err(Problem::rules("there are errors in the rules", compiled.diagnostics)) };
+    if tenant != ALL {
+        quota.version(tenant, compiled.rules, list_entries)?;
+    }
     let artifact = Artifact::from_bytes(&bytes).map_err(|error| Problem::internal(&error))?;
     if let Some(other) = artifact.manifest().tenants.iter().find(|other| tenant != ALL && other.as_str() != tenant) {
         let primary = format!("a rule is for the tenant `{other}`, and the rule set for `{tenant}`");

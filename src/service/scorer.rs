@@ -3,25 +3,27 @@
 //! Requests that come while a batch is judged are the next one, so that batches grow with the load and nobody waits for others to come.
 
 use super::answer;
+use super::config;
 use super::journal::Journal;
+use super::limits::Limits;
 use super::metrics::Metrics;
+use super::owners::Owners;
+use super::queue::{Queue, Refusal};
 use crate::codec::json::JsonDecoder;
 use crate::codec::{Decoded, Decoder, Request as ReadRequest};
 use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
 use crate::live::{LiveEngine, Snapshot};
 use crate::stream::{Judged, Stream};
-use crate::temporal::finding::json;
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufReader;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Findings that are kept to be asked for.
@@ -46,25 +48,16 @@ pub enum Answer {
     Judged(Map<String, Value>),
     /// Why it could not be judged.
     Rejected(String),
+    /// Which limit of its tenant it is over, and after which time it may come again.
+    Limited(String, Duration),
 }
 
-/// Why a request is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Too many wait already.
-    Overloaded,
-    /// The process ends, or judging has failed for good.
-    Ended,
-}
-
-enum Job {
-    Score(Request),
-    Stop,
-}
+/// What waits: requests of keys of one tenant in lines of their own, those of keys of every tenant in one.
+type Waiting = Queue<Option<Arc<str>>, Request>;
 
 /// What threads that ask share with the one that judges.
-#[derive(Default)]
 pub struct Shared {
+    pub limits: Limits,
     /// Tenants whose events are turned away.
     pub suspended: RwLock<HashSet<String>>,
     findings: Mutex<VecDeque<Map<String, Value>>>,
@@ -73,6 +66,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    #[must_use]
+    pub fn new(limits: &config::Limits) -> Self {
+        Self { limits: Limits::new(limits), suspended: RwLock::default(), findings: Mutex::default(), trouble: Mutex::default() }
+    }
+
     /// The last findings, the newest first; those of one tenant, or all.
     #[must_use]
     pub fn findings(&self, tenant: Option<&str>, limit: usize) -> Vec<Map<String, Value>> {
@@ -91,7 +89,7 @@ impl Shared {
 
 /// The thread, from outside.
 pub struct Scorer {
-    queue: SyncSender<Job>,
+    queue: Arc<Waiting>,
     pub shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -112,9 +110,10 @@ impl Scorer {
     ) -> Result<Self, String> {
         let (waiting, rows_max) = sizes;
         replay(&mut stream, &live.snapshot(), &journal, keep)?;
-        let (queue, jobs) = sync_channel(waiting);
+        let queue = Arc::new(Queue::new(waiting));
+        let ending = Ending(Arc::clone(&queue));
         let mut worker = Worker { live, stream, journal, rows_max, shared: Arc::clone(&shared), metrics };
-        let thread = std::thread::Builder::new().name("score".to_owned()).spawn(move || worker.work(&jobs));
+        let thread = std::thread::Builder::new().name("score".to_owned()).spawn(move || worker.work(&ending.0));
         let thread = thread.map_err(|error| format!("no thread for judging events: {error}"))?;
         Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
     }
@@ -122,12 +121,10 @@ impl Scorer {
     /// Hands over a request.
     ///
     /// # Errors
-    /// When too many wait, or nobody judges any more.
+    /// When too many of its tenant wait, or nobody judges any more.
     pub fn take(&self, request: Request) -> Result<(), Refusal> {
-        self.queue.try_send(Job::Score(request)).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Overloaded,
-            TrySendError::Disconnected(_) => Refusal::Ended,
-        })
+        let line = request.tenant.clone();
+        self.queue.push(&line, request.rows, request)
     }
 
     /// Whether nobody judges any more.
@@ -139,9 +136,17 @@ impl Scorer {
     /// Ends after all that waits was judged, and has the journal on disk.
     pub fn stop(&self) {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        // Where nobody listens the thread has ended.
-        let _ = self.queue.send(Job::Stop);
+        self.queue.end();
         let _ = thread.join();
+    }
+}
+
+/// When the thread ends, by whatever cause, nobody waits for it.
+struct Ending(Arc<Waiting>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
@@ -185,27 +190,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(&mut self, jobs: &Receiver<Job>) {
-        let mut ends = false;
-        while let Ok(job) = jobs.recv() {
-            let mut requests = Vec::new();
-            let (mut rows, mut next) = (0, Some(job));
-            while let Some(job) = next.take() {
-                match job {
-                    Job::Score(request) => {
-                        rows += request.rows;
-                        requests.push(request);
-                        if rows < self.rows_max {
-                            next = jobs.try_recv().ok();
-                        }
-                    }
-                    Job::Stop => ends = true,
-                }
-            }
-            if !requests.is_empty() {
-                self.judge(requests);
-            }
-            if ends || self.shared.trouble().is_some() {
+    fn work(&mut self, waiting: &Waiting) {
+        while let Some(requests) = waiting.take(self.rows_max) {
+            self.judge(requests);
+            if self.shared.trouble().is_some() {
                 break;
             }
         }
@@ -251,7 +239,9 @@ impl Worker {
         if decoded.input_rows != rows {
             return Err(format!("{rows} events were counted and {} read", decoded.input_rows));
         }
-        let ((batch, _), mut bad) = batch_of(schema, decoded, 0);
+        let ((batch, _), unread) = batch_of(schema, decoded, 0);
+        let unread = unread.into_iter().map(|(row, reason)| (row, Answer::Rejected(without_line(&reason).to_owned())));
+        let mut bad: HashMap<usize, Answer> = unread.collect();
         self.turn_away(schema, &batch, requests, &mut bad);
         let good: Vec<usize> = (0..rows).filter(|row| !bad.contains_key(row)).collect();
         let batch = renumbered(schema, &batch, &good, self.journal.next_row());
@@ -267,40 +257,46 @@ impl Worker {
         })?;
         let answers = self.answers(&judged, snapshot);
         let mut answers = answers.into_iter();
-        let rejected = |reason: String| {
+        let rejected = |answer: Answer| {
             self.metrics.rejected();
-            Some(Answer::Rejected(without_line(&reason).to_owned()))
+            Some(answer)
         };
         let answer = |row| bad.remove(&row).map_or_else(|| answers.next().map(Answer::Judged), rejected);
         Ok((0..rows).filter_map(answer).collect())
     }
 
-    /// Adds the events of tenants that may not bring any, and those that a request brings for others.
-    fn turn_away(&self, schema: &Schema, batch: &EventBatch, requests: &[Request], bad: &mut HashMap<usize, String>) {
+    /// Adds the events of tenants that may not bring any, or not so many, and those that a request brings for others.
+    fn turn_away(&self, schema: &Schema, batch: &EventBatch, requests: &[Request], bad: &mut HashMap<usize, Answer>) {
         let Some(field) = schema.tenant else { return };
+        let owners = Owners::of(schema, batch);
         let suspended = self.shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
-        if suspended.is_empty() && requests.iter().all(|request| request.tenant.is_none()) {
-            return;
-        }
-        let owners = requests.iter().flat_map(|request| std::iter::repeat_n(&request.tenant, request.rows));
-        let owners: Vec<&Option<Arc<str>>> = owners.collect();
+        let rejected = |reason: String| Answer::Rejected(format!("{}: {reason}", schema.field(field).name));
+        let callers: Vec<&Option<Arc<str>>> =
+            requests.iter().flat_map(|request| std::iter::repeat_n(&request.tenant, request.rows)).collect();
+        // Requests for one tenant were counted when they came.
+        let mut counted: Vec<Vec<usize>> = vec![Vec::new(); owners.names.len()];
         for row in 0..batch.rows() {
             let at = batch.row_number(row) as usize;
-            let name = match json(&batch.value(schema, field, row)) {
-                Value::String(name) => name,
-                Value::Null => {
-                    if let Some(owner) = owners[at] {
-                        let reason = "null, and the key is for one tenant; leave it out, or name the tenant";
-                        bad.insert(at, format!("{}: {reason} `{owner}`", schema.field(field).name));
-                    }
-                    continue;
+            match (owners.place(row).map(|place| (place, &owners.names[place])), callers[at]) {
+                (None, None) => {}
+                (None, Some(caller)) => {
+                    let reason = "null, and the key is for one tenant; leave it out, or name the tenant";
+                    bad.insert(at, rejected(format!("{reason} `{caller}`")));
                 }
-                other => other.to_string(),
-            };
-            if owners[at].as_ref().is_some_and(|owner| **owner != *name) {
-                bad.insert(at, format!("{}: the key is not for the tenant `{name}`", schema.field(field).name));
-            } else if suspended.contains(&name) {
-                bad.insert(at, format!("{}: the tenant `{name}` is suspended", schema.field(field).name));
+                (Some((_, name)), Some(caller)) if **caller != *name.as_str() => {
+                    bad.insert(at, rejected(format!("the key is not for the tenant `{name}`")));
+                }
+                (Some((_, name)), _) if suspended.contains(name) => {
+                    bad.insert(at, rejected(format!("the tenant `{name}` is suspended")));
+                }
+                (Some(_), Some(_)) => {}
+                (Some((place, _)), None) => counted[place].push(at),
+            }
+        }
+        let now = Instant::now();
+        for (name, rows) in owners.names.iter().zip(counted).filter(|(_, rows)| !rows.is_empty()) {
+            if let Err((reason, wait)) = self.shared.limits.events(name, rows.len() as u64, now) {
+                bad.extend(rows.into_iter().map(|at| (at, Answer::Limited(reason.clone(), wait))));
             }
         }
     }
@@ -339,7 +335,7 @@ fn without_line(reason: &str) -> &str {
 }
 
 /// The lines that are not bad.
-fn kept(lines: &[u8], bad: &HashMap<usize, String>) -> Vec<u8> {
+fn kept(lines: &[u8], bad: &HashMap<usize, Answer>) -> Vec<u8> {
     let lines = lines.split_inclusive(|byte| *byte == b'\n').enumerate();
     lines.filter(|(row, _)| !bad.contains_key(row)).flat_map(|(_, line)| line).copied().collect()
 }

@@ -9,22 +9,29 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_dynamic-cep");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_dynamic-cep");
 
-const SCHEMA: &str = "fields: {id: utf8, tenant: utf8, card: utf8, amount: int64, at: timestamp(ms)}\nid: id\ntenant: tenant\ntime: at\n";
+pub const SCHEMA: &str =
+    "fields: {id: utf8, tenant: utf8, card: utf8, amount: int64, at: timestamp(ms)}\nid: id\ntenant: tenant\ntime: at\n";
 
 /// A process that serves; it is killed when this is dropped.
-struct Process {
+pub struct Process {
     child: Child,
-    url: String,
-    key: String,
+    pub url: String,
+    pub key: String,
 }
 
 impl Process {
     /// Starts a process over a folder. `key`: one that was shown at an earlier start.
-    fn start(folder: &Path, key: Option<&str>) -> Self {
+    pub fn start(folder: &Path, key: Option<&str>) -> Self {
+        Self::start_with(folder, key, &[])
+    }
+
+    /// The same with further variables of the environment.
+    pub fn start_with(folder: &Path, key: Option<&str>, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(BINARY)
             .arg("serve")
+            .envs(variables.iter().copied())
             .env("DYNAMIC_CEP_DATA_DIR", folder)
             .env("DYNAMIC_CEP_HTTP_LISTEN", "127.0.0.1:0")
             .env("DYNAMIC_CEP_HTTP_BODY_BYTES_MAX", "1000000")
@@ -40,12 +47,12 @@ impl Process {
         Self { child, url, key }
     }
 
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().expect("it is there to be killed");
         self.child.wait().expect("it ends");
     }
 
-    fn send(&self, method: &str, path: &str, key: &str, kind: &str, body: &[u8]) -> (u16, Value) {
+    pub fn send(&self, method: &str, path: &str, key: &str, kind: &str, body: &[u8]) -> (u16, Value) {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let request = ureq::http::Request::builder()
             .method(method)
@@ -59,35 +66,35 @@ impl Process {
         (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.send(method, path, &self.key, "application/json", body.as_bytes())
     }
 
     /// What must be done.
-    fn done(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub fn done(&self, method: &str, path: &str, body: &Value) -> Value {
         let (status, answer) = self.call(method, path, body);
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
-    fn push(&self, tenant: &str, rules: &str) -> i64 {
+    pub fn push(&self, tenant: &str, rules: &str) -> i64 {
         let files = json!([{"name": "schema.yaml", "text": SCHEMA}, {"name": "rules.yaml", "text": rules}]);
         let pushed = self.done("POST", &format!("/v1/tenants/{tenant}/rule-sets/main/versions"), &json!({"files": files}));
         pushed["version"].as_i64().expect("a number")
     }
 
-    fn activate(&self, tenant: &str, version: i64) -> String {
+    pub fn activate(&self, tenant: &str, version: i64) -> String {
         let path = format!("/v1/tenants/{tenant}/rule-sets/main/live");
         self.done("PUT", &path, &json!({"version": version}))["generation"].as_str().expect("a name").to_owned()
     }
 
-    fn add_key(&self, role: &str, tenant: Option<&str>) -> String {
+    pub fn add_key(&self, role: &str, tenant: Option<&str>) -> String {
         let added = self.done("POST", "/v1/keys", &json!({"name": format!("a-{role}"), "role": role, "tenant": tenant}));
         added["key"].as_str().expect("a key").to_owned()
     }
 
-    fn score(&self, event: &Value) -> Value {
+    pub fn score(&self, event: &Value) -> Value {
         self.done("POST", "/v1/score", event)
     }
 }
@@ -100,7 +107,7 @@ impl Drop for Process {
     }
 }
 
-fn folder() -> TempDir {
+pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
@@ -108,7 +115,7 @@ fn names(decision: &Value) -> Vec<&str> {
     decision["rules"].as_array().expect("rules").iter().map(|name| name.as_str().expect("a name")).collect()
 }
 
-fn large(limit: i64, action: &str) -> String {
+pub fn large(limit: i64, action: &str) -> String {
     format!("rules:\n- {{id: large, when: amount > {limit}, score: {limit}, action: {action}}}\n")
 }
 

@@ -1,0 +1,79 @@
+//! The edges of the process that serves: limits of callers and tenants.
+
+use super::service::{Process, SCHEMA, folder, large};
+use serde_json::{Value, json};
+
+fn with(process: &Process, key: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    process.send(method, path, key, "application/json", body.to_string().as_bytes())
+}
+
+/// Who asks for more than is allowed is told so, and when to come again; others go on.
+#[test]
+fn callers_and_tenants_have_limits() {
+    let folder = folder();
+    let variables = [
+        ("DYNAMIC_CEP_LIMITS_EVENTS_PER_SECOND", "1000000"),
+        ("DYNAMIC_CEP_LIMITS_REQUESTS_PER_SECOND", "40"),
+        ("DYNAMIC_CEP_LIMITS_RULES_MAX", "9"),
+    ];
+    let process = Process::start_with(folder.path(), None, &variables);
+    assert_eq!(process.send("PUT", "/v1/schema", &process.key, "application/yaml", SCHEMA.as_bytes()).0, 200);
+    let keys = ["acme", "zeta"].map(|tenant| process.add_key("scorer", Some(tenant)));
+    for tenant in ["acme", "zeta"] {
+        process.done("PUT", &format!("/v1/tenants/{tenant}"), &json!({}));
+    }
+    let limited = process.done("PATCH", "/v1/tenants/acme", &json!({"events_per_second": 1, "rules_max": 2, "list_entries_max": 1}));
+    let limits = json!({"events_per_second": 1, "rules_max": 2, "list_entries_max": 1});
+    assert_eq!(limited["limits"], limits);
+    assert_eq!(process.call("PATCH", "/v1/tenants/nobody", &json!({})).0, 404);
+    assert_eq!(process.call("PATCH", "/v1/tenants/acme", &json!({"events_per_second": -1})).0, 400);
+    let tenants = process.done("GET", "/v1/tenants", &Value::Null)["tenants"].clone();
+    assert_eq!((&tenants[0]["limits"], &tenants[1]["limits"]["rules_max"]), (&limits, &json!(9)));
+
+    // Events: a debt of an hour, and another tenant that has none.
+    let many = Value::Array(vec![json!({"amount": 1}); 3600]);
+    assert_eq!(with(&process, &keys[0], "POST", "/v1/score", &many).0, 200);
+    let refused = with(&process, &keys[0], "POST", "/v1/score", &json!({"amount": 1}));
+    assert!(refused.0 == 429 && refused.1["detail"].as_str().unwrap().contains("`acme` may bring 1 events a second"), "{refused:?}");
+    assert_eq!(with(&process, &keys[1], "POST", "/v1/score", &many).0, 200);
+    // The same of events that a key of every tenant brings.
+    let mixed = process.done("POST", "/v1/score", &json!([{"tenant": "acme"}, {"tenant": "zeta"}, {}]));
+    assert!(mixed["results"][0]["error"].as_str().unwrap().contains("may bring 1 events"), "{mixed}");
+    assert!(mixed["results"][1]["action"] == "allow" && mixed["results"][2]["action"] == "allow", "{mixed}");
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let request = agent.post(format!("{}/v1/score", process.url)).header("authorization", format!("Bearer {}", process.key));
+    let response = request.send(r#"{"tenant": "acme"}"#).expect("an answer");
+    let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(response.status() == 429 && (3000..3700).contains(&wait), "{response:?}");
+
+    // Rules: of a version, and of all that are in service.
+    let path = "/v1/tenants/acme/rule-sets/main/versions";
+    let push = |rules: &str| process.call("POST", path, &json!({"files": [{"name": "rules.yaml", "text": rules}]}));
+    let rule = |id: usize| format!("- {{id: r{id}, when: amount > {id}}}\n");
+    let three = push(&format!("rules:\n{}{}{}", rule(1), rule(2), rule(3)));
+    assert!(three.0 == 422 && three.1["detail"].as_str().unwrap().contains("would have 3 rules in a version, and may have 2"), "{three:?}");
+    let listed = push("lists: {l: ['a', 'b']}\nrules: [{id: a, when: card IN LIST l}]");
+    assert!(listed.0 == 422 && listed.1["detail"].as_str().unwrap().contains("2 entries of lists"), "{listed:?}");
+    let two = push(&format!("rules:\n{}{}", rule(1), rule(2))).1["version"].as_i64().unwrap();
+    let one = process.push("acme", &large(5, "review"));
+    process.activate("acme", two);
+    let shadow = format!("/v1/tenants/acme/rule-sets/main/shadows/{one}");
+    let refused = process.call("PUT", &shadow, &Value::Null);
+    assert!(refused.0 == 422 && refused.1["detail"].as_str().unwrap().contains("3 rules in service"), "{refused:?}");
+    process.done("PATCH", "/v1/tenants/acme/rule-sets/main/rules/r1", &json!({"status": "off"}));
+    process.done("PUT", &shadow, &Value::Null);
+    assert_eq!(process.call("PATCH", "/v1/tenants/acme/rule-sets/main/rules/r1", &json!({"status": "live"})).0, 422);
+    process.done("PATCH", "/v1/tenants/acme", &json!({"rules_max": null}));
+    process.done("PATCH", "/v1/tenants/acme/rule-sets/main/rules/r1", &json!({"status": "live"}));
+    let log = process.done("GET", "/v1/audit?limit=1000", &Value::Null);
+    assert_eq!(log["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "tenant.limits").count(), 2);
+
+    // Limits outlast the process. Requests: of each key.
+    let key = process.key.clone();
+    process.kill();
+    let process = Process::start_with(folder.path(), Some(&key), &variables);
+    assert_eq!(process.done("GET", "/v1/tenants", &Value::Null)["tenants"][0]["limits"]["list_entries_max"], 1);
+    let statuses: Vec<u16> = (0..200).map(|_| with(&process, &keys[0], "GET", "/v1/status", &Value::Null).0).collect();
+    assert!(statuses.contains(&429) && statuses[0] == 403, "{statuses:?}");
+    assert_eq!(with(&process, &keys[1], "POST", "/v1/score", &json!({"amount": 1})).0, 200, "another key");
+}
