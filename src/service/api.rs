@@ -162,11 +162,9 @@ async fn readyz(State(service): Handle) -> Answered<&'static str> {
 
 async fn metrics(State(service): Handle, headers: HeaderMap) -> Answered<Response> {
     let key = caller(&service, &headers, Act::View, None)?;
-    if key.tenant.is_some() {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "not allowed", "metrics are of all tenants; they need a key of no tenant"));
-    }
+    let waiting = service.running().map_or(0, |running| running.scorer.waiting());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], service.metrics.text()).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], service.metrics.text(key.tenant.as_deref(), waiting)).into_response())
 }
 
 async fn openapi() -> Response {

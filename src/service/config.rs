@@ -19,6 +19,7 @@ pub struct Config {
     pub engine: Engine,
     pub journal: Journal,
     pub limits: Limits,
+    pub metrics: Metrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +88,16 @@ pub struct Limits {
     pub list_entries_max: u32,
 }
 
+/// What is counted of single tenants and rules; the others are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Tenants that have series of their own: the first ones that bring events.
+    pub tenants_max: usize,
+    /// Rules that have: the first ones that match.
+    pub rules_max: usize,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -96,6 +107,7 @@ impl Default for Config {
             engine: Engine::default(),
             journal: Journal::default(),
             limits: Limits::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -122,6 +134,12 @@ impl Default for Limits {
     fn default() -> Self {
         let none = 0;
         Self { requests_in_flight: 4096, requests_per_second: 100_000, events_per_second: none, rules_max: none, list_entries_max: none }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { tenants_max: 100, rules_max: 100 }
     }
 }
 

@@ -87,7 +87,7 @@ impl Service {
         let service = Self {
             registry,
             store,
-            metrics: Arc::default(),
+            metrics: Arc::new(Metrics::new(config.metrics.tenants_max, config.metrics.rules_max)),
             shared: Arc::new(Shared::new(&config.limits)),
             keys: RwLock::default(),
             running: RwLock::default(),

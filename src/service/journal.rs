@@ -124,6 +124,12 @@ impl Journal {
         self.next_row
     }
 
+    /// Bytes of all files, about: files before the last one are as long as they may get.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.firsts.len() as u64 - 1) * FILE_BYTES + self.bytes
+    }
+
     /// The files that hold the last `events` events, or more.
     #[must_use]
     pub fn files(&self, events: u64) -> Files {

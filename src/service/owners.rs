@@ -35,9 +35,8 @@ impl Owners {
             Some(texts) if !texts.values().is_empty() => {
                 let mut known: Vec<Option<usize>> = vec![None; texts.values().len()];
                 let keys = texts.normalized_keys();
-                let is_known = |row: &usize| !texts.is_null(*row);
                 let mut of = |row: usize| *known[keys[row]].get_or_insert_with(|| place(row).unwrap_or(NOBODY));
-                (0..batch.rows()).map(|row| if is_known(&row) { of(row) } else { NOBODY }).collect()
+                (0..batch.rows()).map(|row| if texts.is_null(row) { NOBODY } else { of(row) }).collect()
             }
             _ => (0..batch.rows()).map(|row| place(row).unwrap_or(NOBODY)).collect(),
         };
@@ -48,6 +47,11 @@ impl Owners {
     #[must_use]
     pub fn place(&self, row: usize) -> Option<usize> {
         self.rows.get(row).copied().filter(|place| *place != NOBODY)
+    }
+
+    #[must_use]
+    pub fn name(&self, row: usize) -> Option<&str> {
+        self.place(row).map(|place| self.names[place].as_str())
     }
 }
 

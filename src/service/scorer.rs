@@ -6,7 +6,7 @@ use super::answer;
 use super::config;
 use super::journal::Journal;
 use super::limits::Limits;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Stages};
 use super::owners::Owners;
 use super::queue::{Queue, Refusal};
 use crate::codec::json::JsonDecoder;
@@ -133,6 +133,12 @@ impl Scorer {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Requests that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
     /// Ends after all that waits was judged, and has the journal on disk.
     pub fn stop(&self) {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
@@ -203,13 +209,13 @@ impl Worker {
     }
 
     fn judge(&mut self, mut requests: Vec<Request>) {
-        let begun = Instant::now();
+        let metrics = Arc::clone(&self.metrics);
+        let mut stages = metrics.batch();
         let snapshot = self.live.snapshot();
         let schema = Arc::new(snapshot.base().event_schema().clone());
         let lines: Vec<u8> = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.lines)).collect();
         let rows = requests.iter().map(|request| request.rows).sum();
-        let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests);
-        self.metrics.batch(begun.elapsed());
+        let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests, &mut stages);
         match told {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
@@ -217,6 +223,7 @@ impl Worker {
                     // Whoever asked may have gone away.
                     let _ = request.reply.send(Ok(answers.by_ref().take(request.rows).collect()));
                 }
+                stages.end("answer");
             }
             Err(problem) => {
                 tracing::error!(problem, "events were not judged");
@@ -234,6 +241,7 @@ impl Worker {
         lines: &[u8],
         rows: usize,
         requests: &[Request],
+        stages: &mut Stages,
     ) -> Result<Vec<Answer>, String> {
         let decoded = JsonDecoder::new(lines, request(schema, rows)).decode()?.ok_or("no event could be read")?;
         if decoded.input_rows != rows {
@@ -242,48 +250,54 @@ impl Worker {
         let ((batch, _), unread) = batch_of(schema, decoded, 0);
         let unread = unread.into_iter().map(|(row, reason)| (row, Answer::Rejected(without_line(&reason).to_owned())));
         let mut bad: HashMap<usize, Answer> = unread.collect();
-        self.turn_away(schema, &batch, requests, &mut bad);
+        let callers: Vec<Option<&str>> =
+            requests.iter().flat_map(|request| std::iter::repeat_n(request.tenant.as_deref(), request.rows)).collect();
+        let owners = Owners::of(schema, &batch);
+        self.turn_away(schema, &batch, &owners, &callers, &mut bad);
+        let mut whose = callers;
+        (0..batch.rows()).for_each(|row| {
+            let whose = &mut whose[batch.row_number(row) as usize];
+            *whose = whose.or_else(|| owners.name(row));
+        });
+        bad.keys().for_each(|row| self.metrics.rejected(whose[*row]));
         let good: Vec<usize> = (0..rows).filter(|row| !bad.contains_key(row)).collect();
         let batch = renumbered(schema, &batch, &good, self.journal.next_row());
+        stages.end("decode");
         if !good.is_empty() {
             let bytes: Vec<u8> = if good.len() == rows { Vec::new() } else { kept(lines, &bad) };
             let written = self.journal.append(if good.len() == rows { lines } else { &bytes }, good.len() as u64);
             written.map_err(|error| format!("the journal cannot be written: {error}"))?;
         }
+        stages.end("journal");
         let judged = self.stream.take(&batch, snapshot).map_err(|broken| {
             let problem = format!("the state is lost until the next start: {broken}");
             *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.clone());
             problem
         })?;
-        let answers = self.answers(&judged, snapshot);
-        let mut answers = answers.into_iter();
-        let rejected = |answer: Answer| {
-            self.metrics.rejected();
-            Some(answer)
-        };
-        let answer = |row| bad.remove(&row).map_or_else(|| answers.next().map(Answer::Judged), rejected);
+        stages.end("judge");
+        self.metrics.judged(&judged, snapshot);
+        self.metrics.held(&self.stream, self.journal.bytes());
+        let mut answers = self.answers(&judged, snapshot).into_iter();
+        let answer = |row| bad.remove(&row).or_else(|| answers.next().map(Answer::Judged));
         Ok((0..rows).filter_map(answer).collect())
     }
 
     /// Adds the events of tenants that may not bring any, or not so many, and those that a request brings for others.
-    fn turn_away(&self, schema: &Schema, batch: &EventBatch, requests: &[Request], bad: &mut HashMap<usize, Answer>) {
+    fn turn_away(&self, schema: &Schema, batch: &EventBatch, owners: &Owners, callers: &[Option<&str>], bad: &mut HashMap<usize, Answer>) {
         let Some(field) = schema.tenant else { return };
-        let owners = Owners::of(schema, batch);
         let suspended = self.shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
         let rejected = |reason: String| Answer::Rejected(format!("{}: {reason}", schema.field(field).name));
-        let callers: Vec<&Option<Arc<str>>> =
-            requests.iter().flat_map(|request| std::iter::repeat_n(&request.tenant, request.rows)).collect();
         // Requests for one tenant were counted when they came.
         let mut counted: Vec<Vec<usize>> = vec![Vec::new(); owners.names.len()];
         for row in 0..batch.rows() {
             let at = batch.row_number(row) as usize;
-            match (owners.place(row).map(|place| (place, &owners.names[place])), callers[at]) {
+            match (owners.place(row).zip(owners.name(row)), callers[at]) {
                 (None, None) => {}
                 (None, Some(caller)) => {
                     let reason = "null, and the key is for one tenant; leave it out, or name the tenant";
                     bad.insert(at, rejected(format!("{reason} `{caller}`")));
                 }
-                (Some((_, name)), Some(caller)) if **caller != *name.as_str() => {
+                (Some((_, name)), Some(caller)) if caller != name => {
                     bad.insert(at, rejected(format!("the key is not for the tenant `{name}`")));
                 }
                 (Some((_, name)), _) if suspended.contains(name) => {
@@ -305,7 +319,6 @@ impl Worker {
         let journal = &self.journal.name;
         let mut answers: Vec<Map<String, Value>> =
             (0..judged.batch.rows()).map(|row| answer::decision(journal, judged, snapshot, row)).collect();
-        self.metrics.judged(judged, snapshot);
         if judged.findings.is_empty() {
             return answers;
         }

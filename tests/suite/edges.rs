@@ -77,3 +77,55 @@ fn callers_and_tenants_have_limits() {
     assert!(statuses.contains(&429) && statuses[0] == 403, "{statuses:?}");
     assert_eq!(with(&process, &keys[1], "POST", "/v1/score", &json!({"amount": 1})).0, 200, "another key");
 }
+
+/// What is counted: of single tenants and rules as far as there is room, and for a key of one tenant its own alone.
+#[test]
+fn metrics_are_of_tenants_and_rules() {
+    let folder = folder();
+    let process =
+        Process::start_with(folder.path(), None, &[("DYNAMIC_CEP_METRICS_TENANTS_MAX", "2"), ("DYNAMIC_CEP_METRICS_RULES_MAX", "2")]);
+    for tenant in ["all", "acme"] {
+        let version = process.push(tenant, &large(10, "review"));
+        process.activate(tenant, version);
+    }
+    let version = process.push("zeta", &large(10, "block"));
+    process.activate("zeta", version);
+    for (tenant, amount) in [("acme", 20), ("acme", 5), ("zeta", 20), ("late", 20), ("later", 5)] {
+        process.score(&json!({"tenant": tenant, "amount": amount, "card": "c"}));
+    }
+    assert_eq!(process.call("POST", "/v1/score", &json!({"tenant": "acme", "amount": "much"})).0, 422);
+    let (scorer, viewer) = (process.add_key("scorer", Some("acme")), process.add_key("viewer", Some("acme")));
+    assert_eq!(with(&process, &scorer, "POST", "/v1/score", &json!({"amount": "much"})).0, 422);
+    let metrics = |key: &str| with(&process, key, "GET", "/metrics", &Value::Null).1.as_str().expect("text").to_owned();
+    let (all, own) = (metrics(&process.key), metrics(&viewer));
+    let tenant_series = [
+        "dynamic_cep_tenant_decisions_total{tenant=\"acme\",action=\"review\"} 1",
+        "dynamic_cep_tenant_decisions_total{tenant=\"acme\",action=\"allow\"} 1",
+        "dynamic_cep_tenant_hits_total{tenant=\"acme\"} 2",
+        "dynamic_cep_tenant_rejected_events_total{tenant=\"acme\"} 1",
+        "dynamic_cep_rule_hits_total{rule=\"acme/main/large\"} 1",
+    ];
+    let process_series = [
+        "dynamic_cep_tenant_decisions_total{tenant=\"zeta\",action=\"block\"} 1",
+        "dynamic_cep_tenant_decisions_total{tenant=\"other\",action=\"review\"} 1",
+        "dynamic_cep_tenant_decisions_total{tenant=\"other\",action=\"allow\"} 1",
+        "dynamic_cep_rule_hits_total{rule=\"all/main/large\"} 3",
+        "dynamic_cep_rule_hits_total{rule=\"other\"} 1",
+        "dynamic_cep_rejected_events_total 2",
+        "dynamic_cep_waiting_requests 0",
+        "dynamic_cep_state_bytes{of=\"windows\"} 0",
+    ];
+    let has = |text: &str, line: &str| text.lines().any(|known| known == line);
+    for line in tenant_series {
+        assert!(has(&all, line) && has(&own, line), "{line}\n{all}\n{own}");
+    }
+    for line in process_series {
+        assert!(has(&all, line) && !has(&own, line), "{line}\n{all}\n{own}");
+    }
+    assert!(!own.contains("zeta") && !own.contains("all/main"), "{own}");
+    for stage in ["decode", "journal", "judge", "answer"] {
+        assert!(all.contains(&format!("dynamic_cep_stage_seconds_count{{stage=\"{stage}\"}} ")), "{stage}\n{all}");
+    }
+    let bytes = all.lines().find_map(|line| line.strip_prefix("dynamic_cep_journal_bytes ")).expect("a gauge");
+    assert!(bytes.parse::<u64>().unwrap() > 100, "{bytes}");
+}
