@@ -183,11 +183,11 @@ const PLACES: [(&[&str], &[&str]); 9] = [
     (&["Instant::now", "SystemTime"], &["command/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
     (
         &["std::fs", "File::open", "File::create"],
-        &["command/", "connector/", "service/journal.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
+        &["command/", "connector/", "service/journal.rs", "service/jwt.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
     ),
     (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs", "service/"]),
     (&["todo!", "unimplemented!"], &[]),
-    (&["axum", "sqlx", "prometheus_client", "getrandom"], &["service/", "command/audit.rs"]),
+    (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken"], &["service/", "command/audit.rs"]),
     (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),
 ];

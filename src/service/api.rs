@@ -8,7 +8,7 @@ use super::registry::{ALL, Active, Actor, Tenant, TenantLimits, Version};
 use super::scorer::{Answer, Request as ScoreRequest};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
@@ -95,6 +95,9 @@ async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Re
         let most = service.config.limits.requests_in_flight;
         Problem::too_many(format!("{most} requests are being answered already"), Duration::from_secs(1)).into_response()
     } else {
+        if let Some((jwt, token)) = service.jwt.as_ref().zip(shown(request.headers())) {
+            jwt.refresh(token, begun).await;
+        }
         next.run(request).await
     };
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
@@ -102,13 +105,18 @@ async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Re
     response
 }
 
+/// The key or token that a request shows.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    bearer.or_else(|| text(HeaderName::from_static("x-api-key"))).map(str::trim)
+}
+
 /// Who calls, if they may do this: `tenant` is whose things it is about, or none where it is about everyone's.
 fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>) -> Answered<Key> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
-    let shown = shown.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()));
     let unknown = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "who calls is not known", detail);
-    let shown = shown.ok_or_else(|| unknown("send a key: `Authorization: Bearer dcep_…`"))?;
-    let key = service.key(shown.trim()).ok_or_else(|| unknown("there is no such key"))?;
+    let shown = shown(headers).ok_or_else(|| unknown("send a key: `Authorization: Bearer dcep_…`"))?;
+    let key = service.caller(shown).map_err(|why| unknown(&why))?;
     service.shared.limits.request(&key.id, Instant::now()).map_err(|wait| {
         Problem::too_many(format!("a key may send {} requests a second", service.config.limits.requests_per_second), wait)
     })?;
@@ -133,7 +141,7 @@ fn actor(key: &Key) -> Actor {
     Actor { name: format!("{} ({})", key.name, key.id), now: now() }
 }
 
-fn named(what: &str, name: &str) -> Answered<()> {
+pub(super) fn named(what: &str, name: &str) -> Answered<()> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(is_plain) {
         let detail = format!("`{}` is no name of {what}: letters, digits, `-`, `_` and `.`, at most {NAME_BYTES}", name.escape_default());

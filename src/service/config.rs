@@ -15,6 +15,7 @@ pub struct Config {
     /// Where everything is kept that outlasts the process.
     pub data_dir: PathBuf,
     pub http: Http,
+    pub auth: Auth,
     pub registry: Registry,
     pub engine: Engine,
     pub journal: Journal,
@@ -30,6 +31,26 @@ pub struct Http {
     pub body_bytes_max: usize,
     /// Bytes of a body that brings rules.
     pub push_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    pub jwt: Jwt,
+}
+
+/// Signed tokens that are taken besides keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwt {
+    /// What tokens name as `iss`, and among `aud`.
+    pub issuer: String,
+    pub audience: String,
+    /// A file with the public keys of who signs (JWKS), or an address `https://…`; empty: no tokens are taken.
+    pub jwks: String,
+    /// The claims that name the tenant, `all` for every one, and the role.
+    pub tenant_claim: String,
+    pub role_claim: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +124,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("./dynamic-cep-data"),
             http: Http::default(),
+            auth: Auth::default(),
             registry: Registry::default(),
             engine: Engine::default(),
             journal: Journal::default(),
@@ -115,6 +137,13 @@ impl Default for Config {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), body_bytes_max: 16 << 20, push_bytes_max: 1 << 30 }
+    }
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        let [issuer, audience, jwks] = [const { String::new() }; 3];
+        Self { issuer, audience, jwks, tenant_claim: "tenant".to_owned(), role_claim: "role".to_owned() }
     }
 }
 
@@ -177,6 +206,15 @@ impl Config {
             ("http.body_bytes_max", self.http.body_bytes_max),
             ("http.push_bytes_max", self.http.push_bytes_max),
         ];
+        let jwt = &self.auth.jwt;
+        if !jwt.jwks.is_empty() && (jwt.issuer.is_empty() || jwt.audience.is_empty()) {
+            return Err(
+                "auth.jwt.jwks is given: give auth.jwt.issuer and auth.jwt.audience, too, or tokens for others would be taken".to_owned()
+            );
+        }
+        if jwt.jwks.starts_with("http://") {
+            return Err(format!("auth.jwt.jwks is {}; keys are taken over https alone", jwt.jwks));
+        }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
             None => Ok(()),
@@ -244,6 +282,8 @@ mod tests {
         wrong("[http]\nlisten = \"nowhere\"", &[], &["line 2", "socket address"]);
         wrong("[http]\nlisen = \"127.0.0.1:1\"", &[], &["line 2", "unknown field `lisen`", "`listen`"]);
         wrong("[engine]\nthreads = 0", &[], &["engine.threads"]);
+        wrong("[auth.jwt]\njwks = \"keys.json\"", &[], &["auth.jwt.issuer"]);
+        wrong("[auth.jwt]\njwks = \"http://h\"\nissuer = \"i\"\naudience = \"a\"", &[], &["auth.jwt.jwks", "https"]);
         wrong("[engine]\nbackend = \"tpu\"", &[], &["line 2", "`cpu`, `gpu`, `auto`"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "many")], &["DYNAMIC_CEP_ENGINE_THREADS=many", "expected usize"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "-1")], &["DYNAMIC_CEP_ENGINE_THREADS=-1"]);

@@ -1,9 +1,10 @@
 //! What a process holds, and what is done to it: the rules in service follow the registry, step by step.
 
-use super::auth::{Key, Keys, Role};
+use super::auth::{self, Key, Keys, Role};
 use super::config::{Backend, Config};
 use super::deploy::{self, Entry};
 use super::journal::Journal;
+use super::jwt::Jwt;
 use super::limits::Limits as Quota;
 use super::metrics::Metrics;
 use super::problem::Problem;
@@ -45,6 +46,8 @@ pub struct Service {
     pub registry: Registry,
     pub metrics: Arc<Metrics>,
     pub shared: Arc<Shared>,
+    /// Who may sign tokens, where they are taken.
+    pub jwt: Option<Jwt>,
     store: Store,
     keys: RwLock<Keys>,
     running: RwLock<Option<Arc<Running>>>,
@@ -84,8 +87,10 @@ impl Service {
         let folder = config.data_dir.clone();
         let store = Store::open(folder.join("artifacts")).map_err(|error| about(&folder.display().to_string(), &error))?;
         let registry = Registry::open(&config.registry_url()).await.map_err(|error| about("the registry cannot be opened", &error))?;
+        let jwt = Jwt::open(&config.auth.jwt).await?;
         let service = Self {
             registry,
+            jwt,
             store,
             metrics: Arc::new(Metrics::new(config.metrics.tenants_max, config.metrics.rules_max)),
             shared: Arc::new(Shared::new(&config.limits)),
@@ -128,9 +133,21 @@ impl Service {
         Ok(())
     }
 
-    /// The key that a request shows.
-    pub fn key(&self, shown: &str) -> Option<Key> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).find(shown).cloned()
+    /// Who shows this: the key, or what a token says as if it was one.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn caller(&self, shown: &str) -> Result<Key, String> {
+        match &self.jwt {
+            Some(jwt) if !shown.starts_with(auth::PREFIX) => jwt.caller(shown),
+            _ => self
+                .keys
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .find(shown)
+                .cloned()
+                .ok_or_else(|| "there is no such key".to_owned()),
+        }
     }
 
     /// Adds a key; its secret is given back, and kept nowhere.

@@ -13,6 +13,7 @@ pub mod config;
 pub mod core;
 pub mod deploy;
 pub mod journal;
+pub mod jwt;
 pub mod limits;
 pub mod metrics;
 pub mod owners;

@@ -1,6 +1,9 @@
 //! The edges of the process that serves: limits of callers and tenants.
 
 use super::service::{Process, SCHEMA, folder, large};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 fn with(process: &Process, key: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
@@ -128,4 +131,51 @@ fn metrics_are_of_tenants_and_rules() {
     }
     let bytes = all.lines().find_map(|line| line.strip_prefix("dynamic_cep_journal_bytes ")).expect("a gauge");
     assert!(bytes.parse::<u64>().unwrap() > 100, "{bytes}");
+}
+
+/// A token in the place of a key: its role and tenant are what it may.
+#[test]
+fn tokens_stand_for_keys() {
+    let folder = folder();
+    let jwks = folder.path().join("jwks.json");
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+    std::fs::write(&jwks, json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": "one"}]}).to_string()).expect("a file");
+    let variables = [
+        ("DYNAMIC_CEP_AUTH_JWT_JWKS", jwks.to_str().unwrap()),
+        ("DYNAMIC_CEP_AUTH_JWT_ISSUER", "https://issuer"),
+        ("DYNAMIC_CEP_AUTH_JWT_AUDIENCE", "dynamic-cep"),
+        ("DYNAMIC_CEP_AUTH_JWT_ROLE_CLAIM", "cep_role"),
+    ];
+    let process = Process::start_with(folder.path(), None, &variables);
+    let token = |role: &str, tenant: &str, audience: &str, seconds: i64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let claims =
+            json!({"iss": "https://issuer", "aud": audience, "sub": "ada", "exp": now + seconds, "cep_role": role, "tenant": tenant});
+        let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::EdDSA) };
+        encode(&header, &claims, &EncodingKey::from_ed_der(&pair.serialize_der())).unwrap()
+    };
+    let of = |role: &str, tenant: &str| token(role, tenant, "dynamic-cep", 60);
+    let rules = json!({"files": [{"name": "schema.yaml", "text": SCHEMA}, {"name": "rules.yaml", "text": large(10, "review")}]});
+    let versions = "/v1/tenants/acme/rule-sets/main/versions";
+    assert_eq!(with(&process, &of("admin", "all"), "POST", "/v1/tenants/all/rule-sets/main/versions", &rules).0, 201);
+    for (token, method, path, body, expected) in [
+        (of("author", "acme"), "POST", versions, &rules, 201),
+        (of("author", "zeta"), "POST", versions, &rules, 403),
+        (of("viewer", "acme"), "POST", versions, &rules, 403),
+        (of("author", "acme"), "PUT", "/v1/tenants/acme/rule-sets/main/live", &json!({"version": 1}), 403),
+        (of("operator", "acme"), "PUT", "/v1/tenants/acme/rule-sets/main/live", &json!({"version": 1}), 200),
+        (of("scorer", "acme"), "POST", "/v1/score", &json!({"amount": 20}), 200),
+        (of("scorer", "acme"), "POST", "/v1/score", &json!({"amount": 20, "tenant": "zeta"}), 422),
+        (of("viewer", "all"), "GET", "/v1/status", &Value::Null, 200),
+        (of("admin", "acme"), "POST", "/v1/keys", &json!({"name": "k", "role": "viewer"}), 403),
+        (token("viewer", "all", "other", 60), "GET", "/v1/status", &Value::Null, 401),
+        (token("viewer", "all", "dynamic-cep", -90), "GET", "/v1/status", &Value::Null, 401),
+        (format!("{}x", of("viewer", "all")), "GET", "/v1/status", &Value::Null, 401),
+    ] {
+        let answer = with(&process, &token, method, path, body);
+        assert_eq!(answer.0, expected, "{method} {path}: {}", answer.1);
+    }
+    let log = process.done("GET", "/v1/audit", &Value::Null).to_string();
+    assert!(log.contains("ada (jwt:ada)"), "{log}");
 }
