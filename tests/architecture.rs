@@ -187,7 +187,7 @@ const PLACES: [(&[&str], &[&str]); 9] = [
     ),
     (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs", "service/"]),
     (&["todo!", "unimplemented!"], &[]),
-    (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken"], &["service/", "command/audit.rs"]),
+    (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken", "tokio_rustls"], &["service/", "command/audit.rs"]),
     (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),
 ];

@@ -31,6 +31,23 @@ pub struct Http {
     pub body_bytes_max: usize,
     /// Bytes of a body that brings rules.
     pub push_bytes_max: usize,
+    pub tls: Tls,
+}
+
+/// Files of PEM by which connections are encrypted; empty: they are not. They are read again at SIGHUP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate, and behind it those that it is signed with.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Tls {
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +153,7 @@ impl Default for Config {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), body_bytes_max: 16 << 20, push_bytes_max: 1 << 30 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), body_bytes_max: 16 << 20, push_bytes_max: 1 << 30, tls: Tls::default() }
     }
 }
 
@@ -206,6 +223,10 @@ impl Config {
             ("http.body_bytes_max", self.http.body_bytes_max),
             ("http.push_bytes_max", self.http.push_bytes_max),
         ];
+        let tls = &self.http.tls;
+        if tls.is_used() == tls.key.as_os_str().is_empty() {
+            return Err("http.tls has one of certificate and key; give both".to_owned());
+        }
         let jwt = &self.auth.jwt;
         if !jwt.jwks.is_empty() && (jwt.issuer.is_empty() || jwt.audience.is_empty()) {
             return Err(
@@ -282,6 +303,7 @@ mod tests {
         wrong("[http]\nlisten = \"nowhere\"", &[], &["line 2", "socket address"]);
         wrong("[http]\nlisen = \"127.0.0.1:1\"", &[], &["line 2", "unknown field `lisen`", "`listen`"]);
         wrong("[engine]\nthreads = 0", &[], &["engine.threads"]);
+        wrong("[http.tls]\nkey = \"key.pem\"", &[], &["http.tls", "give both"]);
         wrong("[auth.jwt]\njwks = \"keys.json\"", &[], &["auth.jwt.issuer"]);
         wrong("[auth.jwt]\njwks = \"http://h\"\nissuer = \"i\"\naudience = \"a\"", &[], &["auth.jwt.jwks", "https"]);
         wrong("[engine]\nbackend = \"tpu\"", &[], &["line 2", "`cpu`, `gpu`, `auto`"]);

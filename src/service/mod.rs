@@ -23,3 +23,4 @@ pub mod registry;
 pub mod run;
 pub mod scorer;
 pub mod store;
+pub mod tls;

@@ -1,10 +1,20 @@
-//! The edges of the process that serves: limits of callers and tenants.
+//! The edges of the process that serves: limits of callers and tenants, what is counted, tokens, encrypted connections.
 
-use super::service::{Process, SCHEMA, folder, large};
+use super::service::{BINARY, Process, SCHEMA, folder, large};
+use super::support::project;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 fn with(process: &Process, key: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
     process.send(method, path, key, "application/json", body.to_string().as_bytes())
@@ -178,4 +188,83 @@ fn tokens_stand_for_keys() {
     }
     let log = process.done("GET", "/v1/audit", &Value::Null).to_string();
     assert!(log.contains("ada (jwt:ada)"), "{log}");
+}
+
+/// A certificate for this machine that nobody has signed, and its key.
+fn certified(folder: &Path) -> (PathBuf, Vec<u8>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let (path, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    std::fs::write(&path, made.cert.pem()).expect("a file");
+    std::fs::write(key, made.signing_key.serialize_pem()).expect("a file");
+    (path, made.cert.der().to_vec())
+}
+
+/// What a client that trusts these certificates comes to: the protocol that both sides agree on, and the answer to a request for `/healthz`.
+fn over_tls(address: &str, trusted: &[u8], protocol: &str) -> Result<(Option<Vec<u8>>, String), String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.to_vec().into()).map_err(|error| error.to_string())?;
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    let mut config = config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    let client = ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(|error| error.to_string())?;
+    let mut stream = StreamOwned::new(client, stream);
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    // HTTP/2 answers what it does not understand by closing.
+    let _ = stream.read_to_end(&mut answer);
+    Ok((stream.conn.alpn_protocol().map(<[u8]>::to_vec), String::from_utf8_lossy(&answer).into_owned()))
+}
+
+/// Encrypted connections: who trusts the certificate is answered, who does not leaves; a new certificate is shown without a restart.
+#[test]
+fn connections_are_encrypted() {
+    let (folder, certificates) = (folder(), folder());
+    let (certificate, trusted) = certified(certificates.path());
+    let key = certificates.path().join("key.pem");
+    let variables =
+        [("DYNAMIC_CEP_HTTP_TLS_CERTIFICATE", certificate.to_str().unwrap()), ("DYNAMIC_CEP_HTTP_TLS_KEY", key.to_str().unwrap())];
+    let process = Process::start_with(folder.path(), None, &variables);
+    let address = process.url.strip_prefix("https://").expect("an encrypted address").to_owned();
+    // Someone who says nothing holds up nobody.
+    let _silent = TcpStream::connect(&address).expect("a connection");
+    let (protocol, answer) = over_tls(&address, &trusted, "http/1.1").expect("an answer");
+    assert!(protocol.as_deref() == Some(b"http/1.1") && answer.contains("200 OK") && answer.ends_with("ok\n"), "{answer}");
+    assert_eq!(over_tls(&address, &trusted, "h2").expect("agreed").0.as_deref(), Some(&b"h2"[..]));
+    assert!(over_tls(&address, &trusted, "smtp").is_err(), "a protocol that is not spoken");
+
+    let pack = project("rules/fraud");
+    let push = |more: &[&str]| {
+        let command = Command::new(BINARY).arg("push").arg(&pack).args(["--url", &process.url, "--key", &process.key]).args(more).output();
+        command.expect("the command runs")
+    };
+    let trusting = push(&["--ca", certificate.to_str().unwrap()]);
+    assert!(trusting.status.success(), "{}", String::from_utf8_lossy(&trusting.stderr));
+    let doubting = push(&[]);
+    let told = String::from_utf8_lossy(&doubting.stderr).into_owned();
+    assert!(!doubting.status.success() && told.contains("certificate"), "{told}");
+    let wrong = push(&["--ca", pack.join("schema.yaml").to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no certificate in it"));
+
+    let (_, renewed) = certified(certificates.path());
+    assert!(over_tls(&address, &renewed, "http/1.1").is_err(), "the old one is still shown");
+    let told = Command::new("kill").args(["-HUP", &process.id().to_string()]).status().expect("the command runs");
+    assert!(told.success());
+    let begun = Instant::now();
+    while over_tls(&address, &renewed, "http/1.1").is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the new certificate is never shown");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(over_tls(&address, &trusted, "http/1.1").is_err(), "the old one is gone");
+    // What cannot be read changes nothing.
+    std::fs::write(&certificate, "nothing").expect("a file");
+    Command::new("kill").args(["-HUP", &process.id().to_string()]).status().expect("the command runs");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(over_tls(&address, &renewed, "http/1.1").is_ok());
+    process.kill();
+    let refused = Command::new(BINARY).arg("serve").env("DYNAMIC_CEP_DATA_DIR", folder.path()).envs(variables).output().expect("it runs");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && told.contains("certificate.pem: there is no certificate in it"), "{told}");
 }

@@ -47,6 +47,10 @@ impl Process {
         Self { child, url, key }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("it is there to be killed");
         self.child.wait().expect("it ends");
