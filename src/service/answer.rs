@@ -1,5 +1,6 @@
 //! What is told of events: decisions and findings as JSON.
 
+use super::sensitive::Sensitive;
 use crate::event::EventBatch;
 use crate::event::batch::value_at;
 use crate::expr::scalar::decimal;
@@ -38,12 +39,12 @@ fn finding_id(journal: &str, rule: &str, found: &Found) -> String {
 
 /// The decision about a row of a batch.
 #[must_use]
-pub fn decision(journal: &str, judged: &Judged, snapshot: &Snapshot, row: usize) -> Map<String, Value> {
+pub fn decision(journal: &str, judged: &Judged, snapshot: &Snapshot, sensitive: &Sensitive, row: usize) -> Map<String, Value> {
     let Judged { batch, decisions, .. } = judged;
     let mut answer = Map::new();
     answer.insert("decision_id".to_owned(), decision_id(journal, batch.row_number(row)).into());
     if let Some(id) = snapshot.schema().id {
-        answer.insert("id".to_owned(), value(batch, snapshot, id, row));
+        answer.insert("id".to_owned(), sensitive.told(id, value(batch, snapshot, id, row)));
     }
     if let Some(tenant) = snapshot.schema().tenant {
         answer.insert("tenant".to_owned(), value(batch, snapshot, tenant, row));
@@ -69,7 +70,7 @@ fn value(batch: &EventBatch, snapshot: &Snapshot, field: FieldId, row: usize) ->
 
 /// What a pattern found.
 #[must_use]
-pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot) -> Map<String, Value> {
+pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot, sensitive: &Sensitive) -> Map<String, Value> {
     let artifact = snapshot.base();
     let rule = artifact.rule_name(found.rule);
     let mut answer = Map::new();
@@ -82,7 +83,10 @@ pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot) -> Map<String,
     let (by, measures) =
         artifact.pattern(found.rule).map_or((&[][..], &[][..]), |pattern| (&pattern.partition_by[..], &pattern.measures[..]));
     let fields = artifact.schema().fields();
-    let partition = by.iter().zip(&*found.finding.partition).map(|(field, value)| (fields[field.index()].name.clone(), json(value)));
+    let partition = by
+        .iter()
+        .zip(&*found.finding.partition)
+        .map(|(field, value)| (fields[field.index()].name.clone(), sensitive.told(*field, json(value))));
     answer.insert("partition".to_owned(), Value::Object(partition.collect()));
     answer.insert("match_number".to_owned(), found.finding.match_number.into());
     answer.insert("row".to_owned(), found.finding.row.into());
@@ -95,6 +99,7 @@ pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot) -> Map<String,
             crate::event::Value::Text(text) if measure.json => serde_json::from_str(text).unwrap_or(Value::Null),
             value => json(value),
         };
+        let value = if measure.tells().any(|field| sensitive.has(field)) { sensitive.hashed(value) } else { value };
         (measure.name.to_string(), value)
     });
     answer.insert("measures".to_owned(), Value::Object(measures.collect()));

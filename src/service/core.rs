@@ -10,6 +10,7 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::registry::{ALL, Active, Actor, Registry, Tenant, TenantLimits, Version};
 use super::scorer::{Scorer, Shared};
+use super::sensitive::{self, Sensitive};
 use super::store::Store;
 use crate::compile::files::RuleFiles;
 use crate::compile::{Context, compile};
@@ -32,6 +33,9 @@ use std::time::{Duration, SystemTime};
 
 /// The name of the schema in the registry.
 const SCHEMA: &str = "schema";
+
+/// The name of the key that values of sensitive fields are hashed with.
+const HASH_KEY: &str = "hash_key";
 
 /// Rules in service, and who judges by them. There is none as long as no schema is known.
 pub struct Running {
@@ -174,6 +178,9 @@ impl Service {
 
     /// Begins to judge events of this schema by the versions that the registry has in service.
     async fn begin(&self, schema: Schema) -> Result<(), String> {
+        let key = self.registry.setting_once(HASH_KEY, &sensitive::new_key()?).await;
+        let key = sensitive::key(&key.map_err(|error| format!("the registry cannot be read: {error}"))?)?;
+        self.shared.set_sensitive(Sensitive::new(&schema, key));
         let empty = compile(std::iter::empty(), &Context { schema: &schema, lists: &Lists::new(), limits: &Limits::default(), threads: 1 });
         let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
         let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);

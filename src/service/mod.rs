@@ -22,5 +22,6 @@ pub mod queue;
 pub mod registry;
 pub mod run;
 pub mod scorer;
+pub mod sensitive;
 pub mod store;
 pub mod tls;

@@ -134,6 +134,13 @@ impl Registry {
         row.map(|row| row.try_get(0)).transpose()
     }
 
+    /// A setting that is made once: `value`, unless it has one already.
+    pub async fn setting_once(&self, name: &str, value: &str) -> Result<String> {
+        let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+        sqlx::query(sql).bind(name).bind(value).execute(&self.pool).await?;
+        Ok(self.setting(name).await?.unwrap_or_else(|| value.to_owned()))
+    }
+
     pub async fn tenants(&self) -> Result<Vec<Tenant>> {
         let rows = sqlx::query("SELECT name, suspended, created FROM tenants ORDER BY name").fetch_all(&self.pool).await?;
         let tenant =

@@ -9,6 +9,7 @@ use super::limits::Limits;
 use super::metrics::{Metrics, Stages};
 use super::owners::Owners;
 use super::queue::{Queue, Refusal};
+use super::sensitive::Sensitive;
 use crate::codec::json::JsonDecoder;
 use crate::codec::{Decoded, Decoder, Request as ReadRequest};
 use crate::event::{EventBatch, Schema};
@@ -58,6 +59,7 @@ type Waiting = Queue<Option<Arc<str>>, Request>;
 /// What threads that ask share with the one that judges.
 pub struct Shared {
     pub limits: Limits,
+    sensitive: RwLock<Arc<Sensitive>>,
     /// Tenants whose events are turned away.
     pub suspended: RwLock<HashSet<String>>,
     findings: Mutex<VecDeque<Map<String, Value>>>,
@@ -68,7 +70,13 @@ pub struct Shared {
 impl Shared {
     #[must_use]
     pub fn new(limits: &config::Limits) -> Self {
-        Self { limits: Limits::new(limits), suspended: RwLock::default(), findings: Mutex::default(), trouble: Mutex::default() }
+        Self {
+            limits: Limits::new(limits),
+            sensitive: RwLock::default(),
+            suspended: RwLock::default(),
+            findings: Mutex::default(),
+            trouble: Mutex::default(),
+        }
     }
 
     /// The last findings, the newest first; those of one tenant, or all.
@@ -78,6 +86,16 @@ impl Shared {
         let is_of =
             |finding: &&Map<String, Value>| tenant.is_none_or(|tenant| finding.get("tenant").and_then(Value::as_str) == Some(tenant));
         findings.iter().rev().filter(is_of).take(limit).cloned().collect()
+    }
+
+    /// Fields that are told of as hashes: none as long as there is no schema.
+    #[must_use]
+    pub fn sensitive(&self) -> Arc<Sensitive> {
+        Arc::clone(&self.sensitive.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_sensitive(&self, sensitive: Sensitive) {
+        *self.sensitive.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sensitive);
     }
 
     /// Why nothing can be judged any more, if that is so.
@@ -212,7 +230,7 @@ impl Worker {
         let metrics = Arc::clone(&self.metrics);
         let mut stages = metrics.batch();
         let snapshot = self.live.snapshot();
-        let schema = Arc::new(snapshot.base().event_schema().clone());
+        let schema = Arc::new(self.shared.sensitive().marked(snapshot.base().event_schema()));
         let lines: Vec<u8> = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.lines)).collect();
         let rows = requests.iter().map(|request| request.rows).sum();
         let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests, &mut stages);
@@ -316,16 +334,16 @@ impl Worker {
     }
 
     fn answers(&self, judged: &Judged, snapshot: &Snapshot) -> Vec<Map<String, Value>> {
-        let journal = &self.journal.name;
+        let (journal, sensitive) = (&self.journal.name, self.shared.sensitive());
         let mut answers: Vec<Map<String, Value>> =
-            (0..judged.batch.rows()).map(|row| answer::decision(journal, judged, snapshot, row)).collect();
+            (0..judged.batch.rows()).map(|row| answer::decision(journal, judged, snapshot, &sensitive, row)).collect();
         if judged.findings.is_empty() {
             return answers;
         }
         let places: HashMap<u64, usize> = (0..judged.batch.rows()).map(|row| (judged.batch.row_number(row), row)).collect();
         let mut recent = self.shared.findings.lock().unwrap_or_else(PoisonError::into_inner);
         for found in &judged.findings {
-            let finding = answer::finding(journal, found, snapshot);
+            let finding = answer::finding(journal, found, snapshot, &sensitive);
             if let Some(row) = places.get(&found.finding.row) {
                 let findings = answers[*row].entry("findings").or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(findings) = findings {

@@ -1,4 +1,4 @@
-//! The edges of the process that serves: limits of callers and tenants, what is counted, tokens, encrypted connections.
+//! The edges of the process that serves: limits of callers and tenants, what is counted, tokens, encrypted connections, fields that are told to nobody.
 
 use super::service::{BINARY, Process, SCHEMA, folder, large};
 use super::support::project;
@@ -264,7 +264,81 @@ fn connections_are_encrypted() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(over_tls(&address, &renewed, "http/1.1").is_ok());
     process.kill();
-    let refused = Command::new(BINARY).arg("serve").env("DYNAMIC_CEP_DATA_DIR", folder.path()).envs(variables).output().expect("it runs");
+    let refused = Command::new(BINARY)
+        .arg("serve")
+        .env("DYNAMIC_CEP_DATA_DIR", folder.path())
+        .env("DYNAMIC_CEP_HTTP_LISTEN", "127.0.0.1:0")
+        .envs(variables)
+        .output()
+        .expect("it runs");
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && told.contains("certificate.pem: there is no certificate in it"), "{told}");
+}
+
+const CARD: &str = "4111111111111111";
+
+/// All that a process says of events with a card number, as text; and what stands for the card in a finding.
+fn said_of_a_card(sensitive: &str) -> (String, Value) {
+    let folder = folder();
+    let process = Process::start_with(folder.path(), None, &[("DYNAMIC_CEP_LOG", "trace")]);
+    let schema = format!(
+        "fields: {{id: int64, tenant: utf8, card: int64, amount: int64, at: timestamp(ms)}}\nid: id\ntenant: tenant\ntime: at\n{sensitive}"
+    );
+    let rules = "windows:\n  spent: SUM(amount) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)\n\
+        rules:\n- {id: often, when: spent > 1}\n- id: rises\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    \
+        MEASURES a.card AS of, CAST(LAST(b.card) AS text) || '!' AS told, COUNT(b.card) AS times, b.amount AS amount\n    \
+        PATTERN (a b) DEFINE b AS amount > a.amount\n";
+    let files = json!({"files": [{"name": "schema.yaml", "text": schema}, {"name": "rules.yaml", "text": rules}]});
+    let mut said: Vec<String> = Vec::new();
+    let mut send = |method: &str, path: &str, body: &str| {
+        let kind = if body.starts_with('"') { "application/x-ndjson" } else { "application/json" };
+        let answer = process.send(method, path, &process.key, kind, body.as_bytes());
+        said.push(answer.1.to_string());
+        answer
+    };
+    assert_eq!(send("POST", "/v1/tenants/all/rule-sets/main/versions", &files.to_string()).0, 201);
+    assert_eq!(send("PUT", "/v1/tenants/all/rule-sets/main/live", "{\"version\": 1}").0, 200);
+    let event = |amount: i64| json!({"id": amount, "card": CARD.parse::<i64>().unwrap(), "amount": amount, "at": format!("2026-01-01T00:00:0{amount}Z")});
+    let scored = send("POST", "/v1/score", &json!([event(1), event(2)]).to_string()).1;
+    // What is wrong with an event is told, and may not quote it.
+    for wrong in [
+        format!("{{\"card\": \"{CARD} \\u0061\"}}"),
+        format!("{{\"card\": {CARD}.5}}"),
+        format!("{{\"card\": [{CARD}]}}"),
+        format!("{{\"card\": {CARD}{CARD}}}"),
+        format!("{{\"card\": {CARD}, \"amount\": \"much\"}}"),
+        format!("{{\"card\": {CARD}"),
+        format!("[{{\"card\": {CARD}}}, {CARD}]"),
+        format!("\"{CARD}\""),
+    ] {
+        send("POST", "/v1/score", &wrong);
+    }
+    for path in ["/v1/findings", "/v1/audit", "/metrics", "/v1/status", "/v1/schema", "/v1/tenants", "/v1/keys"] {
+        assert_eq!(send("GET", path, "").0, 200, "{path}");
+    }
+    let finding = scored["results"][1]["findings"][0].clone();
+    assert_eq!((&finding["measures"]["times"], &finding["measures"]["amount"]), (&json!(1), &json!(2)), "{scored}");
+    said.push(process.log());
+    process.kill();
+    let registry = std::fs::read(folder.path().join("registry.db")).expect("a registry");
+    said.push(String::from_utf8_lossy(&registry).into_owned());
+    (said.join("\n"), finding)
+}
+
+/// Fields marked as sensitive are told to nobody, in whatever a process says; where they are not marked the same look finds them.
+#[test]
+fn sensitive_fields_are_told_to_nobody() {
+    let (said, finding) = said_of_a_card("sensitive: [card]\n");
+    let quoted: Vec<&str> = said.lines().filter(|line| line.contains(CARD)).collect();
+    assert!(quoted.is_empty(), "{quoted:#?}");
+    let hash = finding["partition"]["card"].as_str().expect("a hash");
+    assert!(hash.starts_with("hash:") && finding["measures"]["of"] == hash, "{finding}");
+    assert!(finding["measures"]["told"].as_str().is_some_and(|told| told.starts_with("hash:") && told != hash), "{finding}");
+    assert!(said.contains("the field is sensitive"), "{said}");
+    let (_, other) = said_of_a_card("sensitive: [card, id]\n");
+    assert!(other["partition"]["card"].is_string() && other["partition"]["card"] != hash, "each process has a key of its own");
+
+    let (open, finding) = said_of_a_card("");
+    assert_eq!(finding["partition"]["card"].to_string(), CARD);
+    assert!(open.matches(CARD).count() > 6, "{open}");
 }

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_dynamic-cep");
@@ -19,6 +20,8 @@ pub struct Process {
     child: Child,
     pub url: String,
     pub key: String,
+    /// What it has said since it listens.
+    log: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -39,12 +42,25 @@ impl Process {
             .spawn()
             .expect("the process starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let mut next = || lines.next().expect("the process says that it listens").expect("text");
-        let url = next().strip_prefix("listening on ").expect("an address").to_owned();
-        let key = key.map_or_else(|| next().rsplit(' ').next().expect("a key").to_owned(), str::to_owned);
+        let log: Arc<Mutex<String>> = Arc::default();
+        let kept = Arc::clone(&log);
+        let keep = move |line: &str| kept.lock().expect("no panic").extend([line, "\n"]);
+        let mut after = |what: &str| loop {
+            let line = lines.next().expect("the process says that it listens").expect("text");
+            match line.strip_prefix(what) {
+                Some(rest) => return rest.to_owned(),
+                None => keep(&line),
+            }
+        };
+        let url = after("listening on ");
+        let key = key.map_or_else(|| after("the first key, for everything, shown this once: "), str::to_owned);
         // What else it says must go somewhere, or it would wait.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url, key }
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| keep(&line)));
+        Self { child, url, key, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
     }
 
     pub fn id(&self) -> u32 {
