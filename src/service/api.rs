@@ -2,7 +2,7 @@
 
 use super::auth::{Act, Key, Role};
 use super::core::{PushedFile, Service, now, status};
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use super::queue::Refusal;
 use super::registry::{ALL, Active, Actor, Tenant, TenantLimits, Version};
 use super::scorer::{Answer, Request as ScoreRequest};
@@ -98,11 +98,24 @@ async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Re
         if let Some((jwt, token)) = service.jwt.as_ref().zip(shown(request.headers())) {
             jwt.refresh(token, begun).await;
         }
-        next.run(request).await
+        told(next.run(request).await).await
     };
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     service.metrics.request(route, response.status().as_u16(), begun.elapsed());
     response
+}
+
+/// What the framework refuses (a path, a body that is too long) is told as a problem, too.
+async fn told(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == problem::KIND);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    // What it says of it is one line.
+    let detail = axum::body::to_bytes(response.into_body(), 4096).await.unwrap_or_default();
+    let title = if status == StatusCode::PAYLOAD_TOO_LARGE { "too large" } else { "the request is not understood" };
+    Problem::new(status, title, String::from_utf8_lossy(&detail)).into_response()
 }
 
 /// The key or token that a request shows.
