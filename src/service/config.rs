@@ -124,6 +124,8 @@ pub struct Limits {
     pub rules_max: u32,
     /// Entries of lists in one version of one tenant.
     pub list_entries_max: u32,
+    /// Bytes of state of one tenant, of windows and of patterns, for each way of partitioning. Beyond it what they say of the tenant's keys is not known.
+    pub state_bytes_max: usize,
 }
 
 /// What is counted of single tenants and rules; the others are counted together.
@@ -179,7 +181,14 @@ impl Default for Journal {
 impl Default for Limits {
     fn default() -> Self {
         let none = 0;
-        Self { requests_in_flight: 4096, requests_per_second: 100_000, events_per_second: none, rules_max: none, list_entries_max: none }
+        Self {
+            requests_in_flight: 4096,
+            requests_per_second: 100_000,
+            events_per_second: none,
+            rules_max: none,
+            list_entries_max: none,
+            state_bytes_max: 4 << 30,
+        }
     }
 }
 

@@ -202,7 +202,11 @@ impl Service {
         let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
         let journal = Journal::open(&folder, config.journal.events, sync).map_err(unreadable)?;
         let lateness = i64::try_from(config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let stream = Stream::new(StreamSettings { windows: WindowSettings::new(lateness), patterns: PatternLimits::default(), choice });
+        let tenant_bytes = if config.limits.state_bytes_max == 0 { usize::MAX } else { config.limits.state_bytes_max };
+        let mut windows = WindowSettings::new(lateness);
+        windows.limits.tenant_bytes = tenant_bytes;
+        let patterns = PatternLimits { tenant_bytes, ..PatternLimits::default() };
+        let stream = Stream::new(StreamSettings { windows, patterns, choice });
         let sizes = (config.engine.waiting_max, config.engine.batch_rows_max);
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
         let scorer = Scorer::begin(Arc::clone(&live), stream, journal, config.journal.events, sizes, shared, metrics)?;

@@ -179,7 +179,14 @@ mod tests {
     use super::*;
 
     const fn config(events: u32) -> config::Limits {
-        config::Limits { requests_in_flight: 2, requests_per_second: 3, events_per_second: events, rules_max: 10, list_entries_max: 0 }
+        config::Limits {
+            requests_in_flight: 2,
+            requests_per_second: 3,
+            events_per_second: events,
+            rules_max: 10,
+            list_entries_max: 0,
+            state_bytes_max: 0,
+        }
     }
 
     #[test]

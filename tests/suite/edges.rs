@@ -91,6 +91,28 @@ fn callers_and_tenants_have_limits() {
     assert_eq!(with(&process, &keys[1], "POST", "/v1/score", &json!({"amount": 1})).0, 200, "another key");
 }
 
+/// Windows of a tenant whose state is more than it may have are not known, and those of others are.
+#[test]
+fn state_of_tenants_is_bounded() {
+    let rules = "windows:\n  seen: COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)\n\
+        rules:\n- {id: often, when: seen > 2}\n";
+    let often = |most: &str| {
+        let folder = folder();
+        let process = Process::start_with(folder.path(), None, &[("DYNAMIC_CEP_LIMITS_STATE_BYTES_MAX", most)]);
+        let version = process.push("all", rules);
+        process.activate("all", version);
+        let event = |row: usize| json!({"tenant": if row < 300 { "much" } else { "little" }, "card": (row % 100).to_string(), "at": "2026-01-01T00:00:00Z"});
+        let few = (0..3).map(|_| json!({"tenant": "little", "card": "a", "at": "2026-01-01T00:00:00Z"}));
+        let events: Vec<Value> = (0..300).map(event).chain(few).collect();
+        let results = process.done("POST", "/v1/score", &Value::Array(events))["results"].clone();
+        let count = |range: std::ops::Range<usize>| range.filter(|row| results[*row]["rules"] == json!(["all/main/often"])).count();
+        (count(0..300), count(300..303))
+    };
+    assert_eq!(often("0"), (100, 1));
+    let (much, little) = often("4000");
+    assert!(much < 50 && little == 1, "{much} and {little}");
+}
+
 /// What is counted: of single tenants and rules as far as there is room, and for a key of one tenant its own alone.
 #[test]
 fn metrics_are_of_tenants_and_rules() {
