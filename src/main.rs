@@ -314,7 +314,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::SUCCESS);
             }
             serve::serve(config, |started| {
-                eprintln!("listening on http://{}", started.address);
+                eprintln!("listening on http{}://{}", if started.encrypted { "s" } else { "" }, started.address);
                 if let Some(key) = &started.key {
                     eprintln!("the first key, for everything, shown this once: {key}");
                 }

@@ -183,12 +183,12 @@ const PLACES: [(&[&str], &[&str]); 10] = [
     (&["Instant::now", "SystemTime"], &["command/", "connector/kafka/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
     (
         &["std::fs", "File::open", "File::create"],
-        &["command/", "connector/", "service/journal.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
+        &["command/", "connector/", "service/journal.rs", "service/jwt.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
     ),
     (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs", "service/"]),
     (&["todo!", "unimplemented!"], &[]),
     (&["rdkafka"], &["connector/kafka/"]),
-    (&["axum", "sqlx", "prometheus_client", "getrandom"], &["service/", "command/audit.rs"]),
+    (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken", "tokio_rustls"], &["service/", "command/audit.rs"]),
     (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),
 ];

@@ -180,7 +180,7 @@ impl ColumnarDecoder {
             let mut own = Vec::new();
             let column =
                 canonical_column(column, definition.ty, &mut own).map_err(|reason| format!("column `{}`: {reason}", definition.name))?;
-            misfits.extend(own.into_iter().map(|(row, reason)| (row, format!("{}: {reason}", definition.name))));
+            misfits.extend(own.into_iter().map(|(row, reason)| (row, schema.misfit(field, &reason))));
             columns[field.index()] = Some(column);
         }
         if misfits.is_empty() {

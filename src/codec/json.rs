@@ -134,7 +134,7 @@ impl RowColumns {
         self.seen[field.index()] = true;
         let Some(builder) = &mut self.builders[field.index()] else { return Ok(()) };
         builder.truncate(row);
-        builder.push(cell).map_err(|reason| format!("{}: {reason}", self.request.schema.field(field).name))
+        builder.push(cell).map_err(|reason| self.request.schema.misfit(field, &reason))
     }
 
     /// Ends row `row`: fields without a value are NULL.
@@ -197,6 +197,10 @@ impl<R: BufRead + Send> Decoder for JsonDecoder<R> {
             }
             let outcome = match line {
                 Line::TooLong => Err(format!("the line is longer than {MAX_LINE_BYTES} bytes")),
+                // What the parser says of it would show it.
+                _ if !self.columns.request.schema.sensitive.is_empty() && text.trim_ascii_start().first() != Some(&b'{') => {
+                    Err("not a JSON object".to_owned())
+                }
                 _ => read_object(text, row_visitor(rows, &mut self.columns, &mut self.keys)),
             };
             match outcome {
@@ -274,7 +278,7 @@ impl<'de> Visitor<'de> for RowVisitor<'_> {
             };
             let raw: &RawValue = map.next_value()?;
             let set = json_cell(raw.get(), self.columns.ty(field))
-                .map_err(|reason| format!("{}: {reason}", self.columns.request.schema.field(field).name))
+                .map_err(|reason| self.columns.request.schema.misfit(field, &reason))
                 .and_then(|text| self.columns.set(self.row, field, &text.cell()));
             if outcome.is_ok() {
                 outcome = set;

@@ -5,7 +5,9 @@ use super::sources::{Named, pack_files};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
 /// What is pushed, where, and by whom.
 #[derive(Clone, Debug, clap::Args)]
@@ -19,6 +21,9 @@ pub struct Options {
     /// A key of the role author or admin
     #[arg(long, env = "DYNAMIC_CEP_KEY", hide_env_values = true)]
     pub key: String,
+    /// A file of PEM with certificates to trust, in the place of those that everybody trusts
+    #[arg(long, env = "DYNAMIC_CEP_CA")]
+    pub ca: Option<PathBuf>,
     /// Whose rules they are; `all`: they are for the events of every tenant
     #[arg(long, default_value = "all")]
     pub tenant: String,
@@ -61,8 +66,27 @@ pub fn push(options: &Options) -> Result<Vec<Value>, Failure> {
     Ok(told)
 }
 
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
+    let pem = std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+    let certificates = ureq::tls::parse_pem(&pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+        Ok(_) => None,
+        Err(error) => Some(Err(format!("{}: {error}", path.display()))),
+    });
+    let certificates: Vec<Certificate> = certificates.collect::<Result<_, String>>()?;
+    if certificates.is_empty() {
+        return Err(format!("{}: there is no certificate in it", path.display()).into());
+    }
+    Ok(certificates)
+}
+
 fn send(options: &Options, method: &str, url: &str, body: &Value) -> Result<Value, Failure> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let trusted = match &options.ca {
+        Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
+        None => RootCerts::WebPki,
+    };
+    let tls = TlsConfig::builder().root_certs(trusted).build();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into();
     let request = ureq::http::Request::builder().method(method).uri(url).header("authorization", format!("Bearer {}", options.key));
     let request = request.header("content-type", "application/json").body(body.to_string());
     let request = request.map_err(|error| format!("{url}: {error}"))?;

@@ -77,6 +77,12 @@ impl RuleFiles {
         self.inputs.push(Input::Document(document));
     }
 
+    /// Entries of all lists of the documents.
+    #[must_use]
+    pub fn list_entries(&self) -> usize {
+        self.lists.names().filter_map(|name| self.lists.get(name)).map(|list| list.entries().len()).sum()
+    }
+
     /// The schema file that the first document to name one names.
     #[must_use]
     pub fn schema(&self) -> Option<&Path> {

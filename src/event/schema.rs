@@ -121,6 +121,8 @@ pub struct Schema {
     pub key: Option<FieldId>,
     /// The known truth of an event, where there is one (boolean, or a number that is 0 or 1): the source of precision and recall.
     pub label: Option<FieldId>,
+    /// Fields whose values are told to nobody, ascending.
+    pub sensitive: Vec<FieldId>,
 }
 
 impl Schema {
@@ -157,6 +159,7 @@ impl Schema {
         for role in [&mut self.id, &mut self.tenant, &mut self.time, &mut self.key, &mut self.label] {
             *role = role.filter(|field| field.index() < fields);
         }
+        self.sensitive.retain(|field| field.index() < fields);
     }
 
     #[must_use]
@@ -167,6 +170,16 @@ impl Schema {
     #[must_use]
     pub fn field(&self, id: FieldId) -> &Field {
         &self.fields[id.index()]
+    }
+
+    /// Why a value of a field is none of its type. Of a sensitive field the reason, which may show the value, is not told.
+    #[must_use]
+    pub fn misfit(&self, field: FieldId, reason: &str) -> String {
+        let Field { name, ty } = self.field(field);
+        if self.sensitive.contains(&field) {
+            return format!("{name}: the value does not fit {ty}; the field is sensitive, and the value is not shown");
+        }
+        format!("{name}: {reason}")
     }
 
     /// The field of exactly this name.

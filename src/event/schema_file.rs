@@ -5,6 +5,7 @@
 //!   event_id: uint64
 //!   amount: decimal(18,2)
 //! id: event_id         # roles: id, tenant, time, key, label; here or under `roles:`
+//! sensitive: [card]    # fields whose values are told to nobody
 //! ```
 
 use super::schema::{Field, Schema, TimeUnit, Type};
@@ -225,6 +226,8 @@ struct SchemaFile {
     time: Option<String>,
     key: Option<String>,
     label: Option<String>,
+    #[serde(default)]
+    sensitive: Vec<String>,
 }
 
 impl Schema {
@@ -246,7 +249,7 @@ impl Schema {
             let hint = if what.contains("unknown type") {
                 TYPE_HINT
             } else if what.contains("unknown field") {
-                "the keys of a schema are `fields`, and the roles `id`, `tenant`, `time`, `key` and `label`"
+                "the keys of a schema are `fields`, the roles `id`, `tenant`, `time`, `key` and `label`, and `sensitive`"
             } else {
                 ""
             };
@@ -268,6 +271,10 @@ impl Schema {
             if let Some(field) = field {
                 yaml.push_str(&format!("{role}: {}\n", quoted(&self.field(field).name)));
             }
+        }
+        if !self.sensitive.is_empty() {
+            let names: Vec<String> = self.sensitive.iter().map(|field| quoted(&self.field(*field).name)).collect();
+            yaml.push_str(&format!("sensitive: [{}]\n", names.join(", ")));
         }
         yaml
     }
@@ -348,6 +355,19 @@ fn schema_of(text: &str, parsed: SchemaFile) -> Result<Schema, (u32, String, Str
     schema.time = time;
     schema.key = key;
     schema.label = label;
+    for name in parsed.sensitive {
+        let Some(field) = schema.find(&name) else {
+            let what = format!("`sensitive` names the unknown field `{}`", shorten(&name));
+            return Err((line_of(text, "sensitive"), what, "name one of the fields above".to_owned()));
+        };
+        if tenant == Some(field) {
+            let what = format!("the field of tenants, `{}`, cannot be sensitive", shorten(&name));
+            return Err((line_of(text, "sensitive"), what, "tenants are named wherever something is told of them".to_owned()));
+        }
+        schema.sensitive.push(field);
+    }
+    schema.sensitive.sort_unstable();
+    schema.sensitive.dedup();
     Ok(schema)
 }
 
@@ -465,6 +485,13 @@ mod tests {
                     \"roles\": {\"id\": \"event_id\", \"time\": \"event_time\", \"label\": \"is_fraud\"}}";
         assert_eq!(parse(json).expect("a schema"), schema);
         assert_eq!(parse(&schema.to_yaml()).expect("a schema"), schema);
+
+        let mut marked = parse(&format!("{yaml}sensitive: [is_fraud, event_id, is_fraud]\n")).expect("a schema");
+        assert_eq!(marked.sensitive, [FieldId(0), FieldId(2)]);
+        assert_eq!(parse(&marked.to_yaml()).expect("a schema"), marked);
+        assert_ne!(marked, schema);
+        marked.truncate(2);
+        assert_eq!(marked.sensitive, [FieldId(0)]);
     }
 
     #[test]
@@ -491,6 +518,8 @@ mod tests {
             ("fields:\n- {name: a, type: int64, unit: s}\n", 2, "unknown field `unit`"),
             ("roles: {}\n", 0, "fields"),
             ("fields: {'': int64}\n", 0, "empty name"),
+            ("fields: {a: int64}\nsensitive: [b]\n", 2, "`sensitive` names the unknown field `b`"),
+            ("fields: {a: utf8}\ntenant: a\nsensitive: [a]\n", 3, "the field of tenants, `a`, cannot be sensitive"),
         ];
         for (text, line, what) in cases {
             let fault = parse(text).expect_err(text);

@@ -108,6 +108,13 @@ pub struct Measure {
     pub json: bool,
 }
 
+impl Measure {
+    /// Fields whose values it may tell. Of what it counts or is chosen by, nothing is told.
+    pub fn tells(&self) -> impl Iterator<Item = FieldId> + '_ {
+        self.formula.leaves.iter().filter_map(Leaf::told).flat_map(Expr::fields)
+    }
+}
+
 /// Repetitions of what may match no row that a pattern has at most.
 pub const REPETITIONS_MAX: u8 = 128;
 
@@ -338,6 +345,15 @@ impl Leaf {
                 | AggregateFunction::MinimumBy(_)
                 | AggregateFunction::MaximumBy(_) => argument.as_ref().map_or(Type::Null, of),
             },
+        }
+    }
+
+    /// What its value is made of.
+    fn told(&self) -> Option<&Expr> {
+        match self {
+            Self::Value { expr, .. } => Some(expr),
+            Self::Aggregate { function: AggregateFunction::Count, .. } | Self::MatchNumber => None,
+            Self::Aggregate { argument, .. } => argument.as_ref(),
         }
     }
 

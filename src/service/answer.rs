@@ -1,5 +1,6 @@
 //! What is told of events: decisions and findings as JSON.
 
+use super::sensitive::Sensitive;
 use crate::event::EventBatch;
 use crate::event::batch::value_at;
 use crate::expr::scalar::decimal;
@@ -15,7 +16,7 @@ use arrow::array::{
     Array, ArrayRef, Decimal128Array, DictionaryArray, Int8Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,14 +30,22 @@ pub fn decision_id(journal: &str, row: u64) -> String {
 }
 
 /// Writes the decision about a row of a batch as a JSON object; `more` adds members, each with a comma before it.
-pub fn write_decision(text: &mut Vec<u8>, id: &str, judged: &Judged, snapshot: &Snapshot, row: usize, more: impl FnOnce(&mut Vec<u8>)) {
+pub fn write_decision(
+    text: &mut Vec<u8>,
+    id: &str,
+    judged: &Judged,
+    snapshot: &Snapshot,
+    sensitive: &Sensitive,
+    row: usize,
+    more: impl FnOnce(&mut Vec<u8>),
+) {
     let Judged { batch, decisions, .. } = judged;
     text.extend(b"{\"decision_id\":");
     write(text, id);
     for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
         if let Some(field) = field {
             text.extend(format!(",\"{name}\":").as_bytes());
-            write(text, &value(batch, snapshot, field, row));
+            write(text, &sensitive.told(field, value(batch, snapshot, field, row)));
         }
     }
     text.extend(b",\"score\":");
@@ -53,7 +62,8 @@ pub fn write_decision(text: &mut Vec<u8>, id: &str, judged: &Judged, snapshot: &
     text.push(b'}');
 }
 
-fn write(text: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+/// Writes a value as JSON.
+pub fn write(text: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     // Writing to memory does not fail.
     let _ = serde_json::to_writer(text, value);
 }
@@ -65,18 +75,26 @@ fn names<'s>(hits: &Hits, snapshot: &'s Snapshot, row: usize) -> Vec<&'s str> {
     names
 }
 
-/// The decisions about the rows of a batch as columns: `index`, which the caller knows, and what [`decision`] says of each; all of them are of one generation, which the schema's
+/// The decisions about the rows of a batch as columns: `index`, which the caller knows, and what [`write_decision`] says of each; all of them are of one generation, which the schema's
 /// metadata names.
 ///
 /// # Errors
 /// Columns that Arrow does not take.
-pub fn decision_batch(index: Vec<u32>, judged: &Judged, snapshot: &Snapshot) -> Result<RecordBatch, String> {
+pub fn decision_batch(index: Vec<u32>, judged: &Judged, snapshot: &Snapshot, sensitive: &Sensitive) -> Result<RecordBatch, String> {
     let Judged { batch, decisions, .. } = judged;
     let mut fields = vec![Field::new("index", DataType::UInt32, false)];
     let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(index))];
     for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
         if let Some(field) = field {
-            let column = batch.column_or_null(snapshot.schema(), field);
+            let column = if sensitive.has(field) {
+                let hash = |row| match sensitive.told(field, value(batch, snapshot, field, row)) {
+                    Value::String(hash) => Some(hash),
+                    _ => None,
+                };
+                Arc::new((0..batch.rows()).map(hash).collect::<StringArray>())
+            } else {
+                batch.column_or_null(snapshot.schema(), field)
+            };
             fields.push(Field::new(name, column.data_type().clone(), true));
             columns.push(column);
         }
@@ -118,34 +136,13 @@ fn finding_id(journal: &str, rule: &str, found: &Found) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-/// The decision about a row of a batch.
-#[must_use]
-pub fn decision(journal: &str, judged: &Judged, snapshot: &Snapshot, row: usize) -> Map<String, Value> {
-    let Judged { batch, decisions, .. } = judged;
-    let mut answer = Map::new();
-    answer.insert("decision_id".to_owned(), decision_id(journal, batch.row_number(row)).into());
-    if let Some(id) = snapshot.schema().id {
-        answer.insert("id".to_owned(), value(batch, snapshot, id, row));
-    }
-    if let Some(tenant) = snapshot.schema().tenant {
-        answer.insert("tenant".to_owned(), value(batch, snapshot, tenant, row));
-    }
-    let score = decimal::format(decisions.scores[row].into(), 3);
-    answer.insert("score".to_owned(), score.parse::<Number>().map_or(Value::Null, Value::Number));
-    answer.insert("action".to_owned(), ACTIONS[usize::from(decisions.actions[row])].into());
-    answer.insert("rules".to_owned(), names(&decisions.rules, snapshot, row).into());
-    answer.insert("shadow_rules".to_owned(), names(&decisions.shadow_rules, snapshot, row).into());
-    answer.insert("generation".to_owned(), (**snapshot.generation()).into());
-    answer
-}
-
 fn value(batch: &EventBatch, snapshot: &Snapshot, field: FieldId, row: usize) -> Value {
     batch.column(field).map_or(Value::Null, |column| json(&value_at(column.as_ref(), snapshot.schema().field(field).ty, row)))
 }
 
 /// What a pattern found.
 #[must_use]
-pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot) -> Map<String, Value> {
+pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot, sensitive: &Sensitive) -> Map<String, Value> {
     let artifact = snapshot.base();
     let rule = artifact.rule_name(found.rule);
     let mut answer = Map::new();
@@ -158,7 +155,10 @@ pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot) -> Map<String,
     let (by, measures) =
         artifact.pattern(found.rule).map_or((&[][..], &[][..]), |pattern| (&pattern.partition_by[..], &pattern.measures[..]));
     let fields = artifact.schema().fields();
-    let partition = by.iter().zip(&*found.finding.partition).map(|(field, value)| (fields[field.index()].name.clone(), json(value)));
+    let partition = by
+        .iter()
+        .zip(&*found.finding.partition)
+        .map(|(field, value)| (fields[field.index()].name.clone(), sensitive.told(*field, json(value))));
     answer.insert("partition".to_owned(), Value::Object(partition.collect()));
     answer.insert("match_number".to_owned(), found.finding.match_number.into());
     answer.insert("row".to_owned(), found.finding.row.into());
@@ -171,6 +171,7 @@ pub fn finding(journal: &str, found: &Found, snapshot: &Snapshot) -> Map<String,
             crate::event::Value::Text(text) if measure.json => serde_json::from_str(text).unwrap_or(Value::Null),
             value => json(value),
         };
+        let value = if measure.tells().any(|field| sensitive.has(field)) { sensitive.hashed(value) } else { value };
         (measure.name.to_string(), value)
     });
     answer.insert("measures".to_owned(), Value::Object(measures.collect()));

@@ -2,24 +2,25 @@
 
 use super::auth::{Act, Key, Role};
 use super::core::{PushedFile, Service, now, status};
-use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Version};
-use super::scorer::{Answer, Refusal, Request as ScoreRequest};
+use super::problem::{self, Problem};
+use super::queue::Refusal;
+use super::registry::{ALL, Active, Actor, Tenant, TenantLimits, Version};
+use super::scorer::{Answer, Request as ScoreRequest};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// What the routes say of themselves.
@@ -33,6 +34,9 @@ const LISTED_MAX: usize = 1000;
 
 /// Bytes of a name of a tenant, a rule set, a key.
 const NAME_BYTES: usize = 64;
+
+/// Routes that tell how the process is.
+const WATCHED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 type Handle = State<Arc<Service>>;
 type Answered<T = Json<Value>> = Result<T, Problem>;
@@ -52,7 +56,7 @@ fn routes(push_bytes: usize) -> Vec<(&'static str, MethodRouter<Arc<Service>>)> 
         ("/v1/keys", get(keys).post(add_key)),
         ("/v1/keys/{id}", delete(remove_key)),
         ("/v1/tenants", get(tenants)),
-        ("/v1/tenants/{tenant}", put(put_tenant).delete(remove_tenant)),
+        ("/v1/tenants/{tenant}", put(put_tenant).patch(limit_tenant).delete(remove_tenant)),
         ("/v1/tenants/{tenant}/rule-sets", get(rule_sets)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions", get(versions).post(push).layer(DefaultBodyLimit::max(push_bytes))),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/live", put(activate).delete(deactivate)),
@@ -85,19 +89,56 @@ async fn wrong_method() -> Problem {
 
 async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let response = next.run(request).await;
+    // Whoever watches the process sees it under any load.
+    let place = (!WATCHED.contains(&request.uri().path())).then(|| service.shared.limits.enter());
+    let response = if let Some(None) = place {
+        let most = service.config.limits.requests_in_flight;
+        Problem::too_many(format!("{most} requests are being answered already"), Duration::from_secs(1)).into_response()
+    } else {
+        if let Some((jwt, token)) = service.jwt.as_ref().zip(shown(request.headers())) {
+            jwt.refresh(token, begun).await;
+        }
+        told(next.run(request).await).await
+    };
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     service.metrics.request(route, response.status().as_u16(), begun.elapsed());
     response
 }
 
+/// What the framework refuses (a path, a body that is too long) is told as a problem, too.
+async fn told(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == problem::KIND);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    // What it says of it is one line.
+    let detail = axum::body::to_bytes(response.into_body(), 4096).await.unwrap_or_default();
+    let title = if status == StatusCode::PAYLOAD_TOO_LARGE { "too large" } else { "the request is not understood" };
+    Problem::new(status, title, String::from_utf8_lossy(&detail)).into_response()
+}
+
+/// The key or token that a request shows.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    bearer.or_else(|| text(HeaderName::from_static("x-api-key"))).map(str::trim)
+}
+
 /// Who calls, if they may do this: `tenant` is whose things it is about, or none where it is about everyone's.
 fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>) -> Answered<Key> {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
-    let shown = shown.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()));
     let unknown = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "who calls is not known", detail);
-    let shown = shown.ok_or_else(|| unknown("send a key: `Authorization: Bearer dcep_…`"))?;
-    let key = service.key(shown.trim()).ok_or_else(|| unknown("there is no such key"))?;
+    let shown = shown(headers).ok_or_else(|| unknown("send a key: `Authorization: Bearer dcep_…`"))?;
+    let key = service.caller(shown).map_err(|why| unknown(&why))?;
+    service.shared.limits.request(&key.id, Instant::now()).map_err(|wait| {
+        Problem::too_many(format!("a key may send {} requests a second", service.config.limits.requests_per_second), wait)
+    })?;
+    permitted(&key, act, tenant)?;
+    Ok(key)
+}
+
+/// Whether a key is for this.
+fn permitted(key: &Key, act: Act, tenant: Option<&str>) -> Answered<()> {
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, "not allowed", detail);
     if !key.role.may(act) {
         return Err(forbidden(format!("a key of the role `{}` may not do this", key.role.name())));
@@ -105,7 +146,7 @@ fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>
     match (tenant, &key.tenant) {
         (Some(tenant), Some(own)) if tenant != own => Err(forbidden(format!("the key is for the tenant `{own}` alone"))),
         (None, Some(own)) if act != Act::Score && act != Act::View => Err(forbidden(format!("the key is for the tenant `{own}` alone"))),
-        _ => Ok(key),
+        _ => Ok(()),
     }
 }
 
@@ -113,7 +154,7 @@ fn actor(key: &Key) -> Actor {
     Actor { name: format!("{} ({})", key.name, key.id), now: now() }
 }
 
-fn named(what: &str, name: &str) -> Answered<()> {
+pub(super) fn named(what: &str, name: &str) -> Answered<()> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(is_plain) {
         let detail = format!("`{}` is no name of {what}: letters, digits, `-`, `_` and `.`, at most {NAME_BYTES}", name.escape_default());
@@ -142,11 +183,9 @@ async fn readyz(State(service): Handle) -> Answered<&'static str> {
 
 async fn metrics(State(service): Handle, headers: HeaderMap) -> Answered<Response> {
     let key = caller(&service, &headers, Act::View, None)?;
-    if key.tenant.is_some() {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "not allowed", "metrics are of all tenants; they need a key of no tenant"));
-    }
+    let waiting = service.running().map_or(0, |running| running.scorer.waiting());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], service.metrics.text()).into_response())
+    Ok(([(header::CONTENT_TYPE, kind)], service.metrics.text(key.tenant.as_deref(), waiting)).into_response())
 }
 
 async fn openapi() -> Response {
@@ -200,7 +239,7 @@ fn events(bytes: &[u8], kind: &str) -> Answered<(Vec<u8>, usize, bool)> {
     }
 }
 
-async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answered {
+async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answered<Response> {
     let key = caller(&service, &headers, Act::Score, None)?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let (mut lines, rows, alone) = events(&bytes, kind)?;
@@ -216,7 +255,11 @@ async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answ
         return Err(Problem::conflict("the key is for one tenant, and the schema names no field for tenants"));
     }
     if rows == 0 {
-        return Ok(Json(json!({"results": []})));
+        return Ok(json_text(b"{\"results\":[]}".to_vec()));
+    }
+    if let Some(tenant) = &key.tenant {
+        let counted = service.shared.limits.events(tenant, rows as u64, Instant::now());
+        counted.map_err(|(detail, wait)| Problem::too_many(detail, wait))?;
     }
     let (reply, answered) = oneshot::channel();
     let request = ScoreRequest { lines, rows, tenant: tenant.map(|(tenant, _)| tenant.into()), reply };
@@ -227,18 +270,30 @@ async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answ
     })?;
     let answers = answered.await.map_err(|_| unavailable("the process ends".to_owned()))?.map_err(unavailable)?;
     let mut results = answers.into_iter().map(|answer| match answer {
-        Answer::Judged(answer) => Ok(Value::Object(answer)),
-        Answer::Rejected(reason) => Err(reason),
+        Answer::Judged(answer) => Ok(answer),
+        Answer::Rejected(reason) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the event cannot be judged", reason)),
+        Answer::Limited(reason, wait) => Err(Problem::too_many(reason, wait)),
     });
     if alone {
-        let unreadable = |reason| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the event cannot be judged", reason);
         return match results.next() {
-            Some(answer) => Ok(Json(answer.map_err(unreadable)?)),
+            Some(answer) => answer.map(json_text),
             None => Err(Problem::internal(&"an event without an answer")),
         };
     }
-    let results: Vec<Value> = results.map(|answer| answer.unwrap_or_else(|reason| json!({"error": reason}))).collect();
-    Ok(Json(json!({"results": results})))
+    let mut text = b"{\"results\":[".to_vec();
+    for (nth, answer) in results.enumerate() {
+        if nth > 0 {
+            text.push(b',');
+        }
+        text.extend(answer.unwrap_or_else(|problem| json!({"error": problem.detail}).to_string().into_bytes()));
+    }
+    text.extend(b"]}");
+    Ok(json_text(text))
+}
+
+/// A body that is JSON already.
+fn json_text(text: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// Lines whose events name the tenant first; one that an event names itself comes later, and counts.
@@ -323,9 +378,9 @@ struct NewKey {
 
 async fn add_key(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answered<(StatusCode, Json<Value>)> {
     // Who calls is asked first: a stranger learns nothing of what a body should be.
-    caller(&service, &headers, Act::View, None)?;
+    let key = caller(&service, &headers, Act::View, None)?;
     let new: NewKey = body(&bytes)?;
-    let key = caller(&service, &headers, Act::Manage, new.tenant.as_deref())?;
+    permitted(&key, Act::Manage, new.tenant.as_deref())?;
     named("a key", &new.name)?;
     new.tenant.iter().try_for_each(|tenant| named("a tenant", tenant))?;
     let roles = Role::ALL.map(Role::name).join(", ");
@@ -337,10 +392,10 @@ async fn add_key(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> An
 }
 
 async fn remove_key(State(service): Handle, headers: HeaderMap, Path(id): Path<String>) -> Answered<StatusCode> {
-    caller(&service, &headers, Act::View, None)?;
+    let key = caller(&service, &headers, Act::View, None)?;
     let keys = service.registry.keys().await?;
     let found = keys.iter().find(|key| key.id == id).ok_or_else(|| Problem::not_found("such key"))?;
-    let key = caller(&service, &headers, Act::Manage, found.tenant.as_deref())?;
+    permitted(&key, Act::Manage, found.tenant.as_deref())?;
     let admins = keys.iter().filter(|key| key.role == Role::Admin && key.tenant.is_none()).count();
     if found.role == Role::Admin && found.tenant.is_none() && admins == 1 {
         return Err(Problem::conflict("this is the last key that may manage everything; add another one first"));
@@ -357,8 +412,43 @@ async fn tenants(State(service): Handle, headers: HeaderMap) -> Answered {
     let own = caller(&service, &headers, Act::View, None)?.tenant;
     let tenants = service.registry.tenants().await?;
     let seen = tenants.iter().filter(|tenant| own.as_ref().is_none_or(|own| *own == tenant.name));
-    let told = |tenant: &super::registry::Tenant| json!({"name": tenant.name, "suspended": tenant.suspended, "created": tenant.created});
-    Ok(Json(json!({"tenants": seen.map(told).collect::<Vec<_>>()})))
+    Ok(Json(json!({"tenants": seen.map(|tenant| tenant_json(&service, tenant)).collect::<Vec<_>>()})))
+}
+
+fn tenant_json(service: &Service, tenant: &Tenant) -> Value {
+    let Tenant { name, suspended, created } = tenant;
+    json!({"name": name, "suspended": suspended, "created": created, "limits": service.shared.limits.of(name)})
+}
+
+/// Limits of a tenant. What is not named stays as it is; null: what is configured for all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsPatch {
+    #[serde(default, deserialize_with = "named_limit")]
+    events_per_second: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named_limit")]
+    rules_max: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named_limit")]
+    list_entries_max: Option<Option<u32>>,
+}
+
+fn named_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+async fn limit_tenant(State(service): Handle, headers: HeaderMap, Path(tenant): Path<String>, bytes: Bytes) -> Answered {
+    let key = caller(&service, &headers, Act::Manage, None)?;
+    let patch: LimitsPatch = body(&bytes)?;
+    let tenants = service.registry.tenants().await?;
+    let known = tenants.iter().find(|known| known.name == tenant).ok_or_else(|| Problem::not_found("such tenant"))?;
+    let before = service.registry.tenant_limits().await?.remove(&tenant).unwrap_or_default();
+    let limits = TenantLimits {
+        events_per_second: patch.events_per_second.unwrap_or(before.events_per_second),
+        rules_max: patch.rules_max.unwrap_or(before.rules_max),
+        list_entries_max: patch.list_entries_max.unwrap_or(before.list_entries_max),
+    };
+    service.put_tenant_limits(&tenant, &limits, &actor(&key)).await?;
+    Ok(Json(tenant_json(&service, known)))
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+/// What all keys begin with.
+pub const PREFIX: &str = "dcep_";
+
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -88,7 +91,7 @@ impl Key {
         let (id, secret) = hex.split_at(16);
         let tenant = tenant.map(str::to_owned);
         let key = Self { id: id.to_owned(), hash: hash(secret), name: name.to_owned(), role, tenant, created: now };
-        let shown = format!("dcep_{id}_{secret}");
+        let shown = format!("{PREFIX}{id}_{secret}");
         Ok((key, shown))
     }
 
@@ -116,7 +119,7 @@ impl Keys {
     /// The key that a request shows.
     #[must_use]
     pub fn find(&self, shown: &str) -> Option<&Key> {
-        let (id, secret) = shown.strip_prefix("dcep_")?.split_once('_')?;
+        let (id, secret) = shown.strip_prefix(PREFIX)?.split_once('_')?;
         let key = self.0.get(id)?;
         // Hashes are compared in a time that does not depend on where they differ.
         (blake3::hash(secret.as_bytes()) == blake3::Hash::from_hex(&key.hash).ok()?).then_some(key)

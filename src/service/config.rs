@@ -16,10 +16,13 @@ pub struct Config {
     /// Where everything is kept that outlasts the process.
     pub data_dir: PathBuf,
     pub http: Http,
+    pub auth: Auth,
     pub registry: Registry,
     pub engine: Engine,
     pub journal: Journal,
     pub kafka: Kafka,
+    pub limits: Limits,
+    pub metrics: Metrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,43 @@ pub struct Http {
     pub body_bytes_max: usize,
     /// Bytes of a body that brings rules.
     pub push_bytes_max: usize,
+    pub tls: Tls,
+}
+
+/// Files of PEM by which connections are encrypted; empty: they are not. They are read again at SIGHUP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate, and behind it those that it is signed with.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Tls {
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    pub jwt: Jwt,
+}
+
+/// Signed tokens that are taken besides keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwt {
+    /// What tokens name as `iss`, and among `aud`.
+    pub issuer: String,
+    pub audience: String,
+    /// A file with the public keys of who signs (JWKS), or an address `https://…`; empty: no tokens are taken.
+    pub jwks: String,
+    /// The claims that name the tenant, `all` for every one, and the role.
+    pub tenant_claim: String,
+    pub role_claim: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +88,7 @@ pub struct Engine {
     pub backend: Backend,
     /// Rows that are judged together, at most.
     pub batch_rows_max: usize,
-    /// Requests that wait to be judged, beyond which further ones are turned away.
+    /// Requests of keys of one tenant that wait to be judged, beyond which further ones are turned away; of keys of every tenant as many.
     pub waiting_max: usize,
     /// How late events may come.
     pub allowed_lateness_ms: u64,
@@ -78,22 +118,60 @@ pub struct Journal {
     pub sync_ms: u64,
 }
 
+/// What callers and tenants may ask for; 0: as much as they want.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests that are answered at the same time.
+    pub requests_in_flight: usize,
+    /// Requests a second of one key.
+    pub requests_per_second: u32,
+    /// Events a second of one tenant. This and what follows may be another number for single tenants.
+    pub events_per_second: u32,
+    /// Rules, live and shadow, that one tenant has in service, and in one version.
+    pub rules_max: u32,
+    /// Entries of lists in one version of one tenant.
+    pub list_entries_max: u32,
+    /// Bytes of state of one tenant, of windows and of patterns, for each way of partitioning. Beyond it what they say of the tenant's keys is not known.
+    pub state_bytes_max: usize,
+}
+
+/// What is counted of single tenants and rules; the others are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Tenants that have series of their own: the first ones that bring events.
+    pub tenants_max: usize,
+    /// Rules that have: the first ones that match.
+    pub rules_max: usize,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("./dynamic-cep-data"),
             http: Http::default(),
+            auth: Auth::default(),
             registry: Registry::default(),
             engine: Engine::default(),
             journal: Journal::default(),
             kafka: Kafka::default(),
+            limits: Limits::default(),
+            metrics: Metrics::default(),
         }
     }
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), body_bytes_max: 16 << 20, push_bytes_max: 1 << 30 }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), body_bytes_max: 16 << 20, push_bytes_max: 1 << 30, tls: Tls::default() }
+    }
+}
+
+impl Default for Jwt {
+    fn default() -> Self {
+        let [issuer, audience, jwks] = [const { String::new() }; 3];
+        Self { issuer, audience, jwks, tenant_claim: "tenant".to_owned(), role_claim: "role".to_owned() }
     }
 }
 
@@ -115,6 +193,26 @@ impl Default for Engine {
 impl Default for Journal {
     fn default() -> Self {
         Self { events: 1_000_000, sync_ms: 100 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let none = 0;
+        Self {
+            requests_in_flight: 4096,
+            requests_per_second: 100_000,
+            events_per_second: none,
+            rules_max: none,
+            list_entries_max: none,
+            state_bytes_max: 4 << 30,
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { tenants_max: 100, rules_max: 100 }
     }
 }
 
@@ -152,6 +250,19 @@ impl Config {
             ("http.body_bytes_max", self.http.body_bytes_max),
             ("http.push_bytes_max", self.http.push_bytes_max),
         ];
+        let tls = &self.http.tls;
+        if tls.is_used() == tls.key.as_os_str().is_empty() {
+            return Err("http.tls has one of certificate and key; give both".to_owned());
+        }
+        let jwt = &self.auth.jwt;
+        if !jwt.jwks.is_empty() && (jwt.issuer.is_empty() || jwt.audience.is_empty()) {
+            return Err(
+                "auth.jwt.jwks is given: give auth.jwt.issuer and auth.jwt.audience, too, or tokens for others would be taken".to_owned()
+            );
+        }
+        if jwt.jwks.starts_with("http://") {
+            return Err(format!("auth.jwt.jwks is {}; keys are taken over https alone", jwt.jwks));
+        }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
             None => self.kafka.check(),
@@ -239,6 +350,9 @@ mod tests {
         wrong("[http]\nlisten = \"nowhere\"", &[], &["line 2", "socket address"]);
         wrong("[http]\nlisen = \"127.0.0.1:1\"", &[], &["line 2", "unknown field `lisen`", "`listen`"]);
         wrong("[engine]\nthreads = 0", &[], &["engine.threads"]);
+        wrong("[http.tls]\nkey = \"key.pem\"", &[], &["http.tls", "give both"]);
+        wrong("[auth.jwt]\njwks = \"keys.json\"", &[], &["auth.jwt.issuer"]);
+        wrong("[auth.jwt]\njwks = \"http://h\"\nissuer = \"i\"\naudience = \"a\"", &[], &["auth.jwt.jwks", "https"]);
         wrong("[engine]\nbackend = \"tpu\"", &[], &["line 2", "`cpu`, `gpu`, `auto`"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "many")], &["DYNAMIC_CEP_ENGINE_THREADS=many", "expected usize"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "-1")], &["DYNAMIC_CEP_ENGINE_THREADS=-1"]);

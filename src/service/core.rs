@@ -1,13 +1,16 @@
 //! What a process holds, and what is done to it: the rules in service follow the registry, step by step.
 
-use super::auth::{Key, Keys, Role};
+use super::auth::{self, Key, Keys, Role};
 use super::config::{Backend, Config};
 use super::deploy::{self, Entry};
 use super::journal::Journal;
+use super::jwt::Jwt;
+use super::limits::Limits as Quota;
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Registry, Tenant, Version};
+use super::registry::{ALL, Active, Actor, Registry, Tenant, TenantLimits, Version};
 use super::scorer::{Scorer, Shared};
+use super::sensitive::{self, Sensitive};
 use super::store::Store;
 use crate::compile::files::RuleFiles;
 use crate::compile::{Context, compile};
@@ -31,6 +34,9 @@ use std::time::{Duration, SystemTime};
 /// The name of the schema in the registry.
 const SCHEMA: &str = "schema";
 
+/// The name of the key that values of sensitive fields are hashed with.
+const HASH_KEY: &str = "hash_key";
+
 /// Rules in service, and who judges by them. There is none as long as no schema is known.
 pub struct Running {
     pub live: Arc<LiveEngine>,
@@ -46,6 +52,8 @@ pub struct Service {
     pub registry: Registry,
     pub metrics: Arc<Metrics>,
     pub shared: Arc<Shared>,
+    /// Who may sign tokens, where they are taken.
+    pub jwt: Option<Jwt>,
     store: Store,
     keys: RwLock<Keys>,
     running: RwLock<Option<Arc<Running>>>,
@@ -85,11 +93,13 @@ impl Service {
         let folder = config.data_dir.clone();
         let store = Store::open(folder.join("artifacts")).map_err(|error| about(&folder.display().to_string(), &error))?;
         let registry = Registry::open(&config.registry_url()).await.map_err(|error| about("the registry cannot be opened", &error))?;
+        let jwt = Jwt::open(&config.auth.jwt).await?;
         let service = Self {
             registry,
+            jwt,
             store,
-            metrics: Arc::default(),
-            shared: Arc::default(),
+            metrics: Arc::new(Metrics::new(config.metrics.tenants_max, config.metrics.rules_max)),
+            shared: Arc::new(Shared::new(&config.limits)),
             keys: RwLock::default(),
             running: RwLock::default(),
             deployed: tokio::sync::Mutex::default(),
@@ -125,12 +135,25 @@ impl Service {
     async fn reload_tenants(&self) -> Result<(), sqlx::Error> {
         let suspended = self.registry.tenants().await?.into_iter().filter(|tenant| tenant.suspended).map(|tenant| tenant.name);
         *self.shared.suspended.write().unwrap_or_else(PoisonError::into_inner) = suspended.collect();
+        self.shared.limits.set_tenants(self.registry.tenant_limits().await?);
         Ok(())
     }
 
-    /// The key that a request shows.
-    pub fn key(&self, shown: &str) -> Option<Key> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).find(shown).cloned()
+    /// Who shows this: the key, or what a token says as if it was one.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn caller(&self, shown: &str) -> Result<Key, String> {
+        match &self.jwt {
+            Some(jwt) if !shown.starts_with(auth::PREFIX) => jwt.caller(shown),
+            _ => self
+                .keys
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .find(shown)
+                .cloned()
+                .ok_or_else(|| "there is no such key".to_owned()),
+        }
     }
 
     /// Adds a key; its secret is given back, and kept nowhere.
@@ -157,6 +180,9 @@ impl Service {
 
     /// Begins to judge events of this schema by the versions that the registry has in service.
     async fn begin(&self, schema: Schema) -> Result<(), String> {
+        let key = self.registry.setting_once(HASH_KEY, &sensitive::new_key()?).await;
+        let key = sensitive::key(&key.map_err(|error| format!("the registry cannot be read: {error}"))?)?;
+        self.shared.set_sensitive(Sensitive::new(&schema, key));
         let empty = compile(std::iter::empty(), &Context { schema: &schema, lists: &Lists::new(), limits: &Limits::default(), threads: 1 });
         let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
         let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);
@@ -178,7 +204,11 @@ impl Service {
         let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
         let journal = Journal::open(&folder, config.journal.events, sync).map_err(unreadable)?;
         let lateness = i64::try_from(config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let stream = StreamSettings { windows: WindowSettings::new(lateness), patterns: PatternLimits::default(), choice };
+        let tenant_bytes = if config.limits.state_bytes_max == 0 { usize::MAX } else { config.limits.state_bytes_max };
+        let mut windows = WindowSettings::new(lateness);
+        windows.limits.tenant_bytes = tenant_bytes;
+        let patterns = PatternLimits { tenant_bytes, ..PatternLimits::default() };
+        let stream = StreamSettings { windows, patterns, choice };
         #[cfg(feature = "kafka")]
         let kafka = self.begin_kafka(&live, &stream, &journal.name)?;
         let stream = Stream::new(stream);
@@ -272,7 +302,8 @@ impl Service {
         }
         let schema = self.needed()?.schema.clone();
         let (owner, threads) = (tenant.to_owned(), self.config.engine.threads);
-        let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads)).await;
+        let shared = Arc::clone(&self.shared);
+        let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads, &shared.limits)).await;
         let (bytes, rules, tests, warnings) = compiled.map_err(|error| Problem::internal(&error))??;
         let hash = self.store.put(&bytes).map_err(|error| Problem::internal(&error))?;
         let _deployed = self.deployed.lock().await;
@@ -371,6 +402,16 @@ impl Service {
         Ok(self.reload_tenants().await?)
     }
 
+    /// Gives a tenant limits of its own.
+    pub async fn put_tenant_limits(&self, name: &str, limits: &TenantLimits, actor: &Actor) -> Result<(), Problem> {
+        let _deployed = self.deployed.lock().await;
+        let mut edit = self.registry.edit().await?;
+        edit.put_tenant_limits(name, limits).await?;
+        edit.log(actor, "tenant.limits", name, &json!(limits)).await?;
+        edit.commit().await?;
+        Ok(self.reload_tenants().await?)
+    }
+
     /// Removes a tenant with its rules and keys.
     pub async fn remove_tenant(&self, name: &str, actor: &Actor) -> Result<(), Problem> {
         let mut deployed = self.deployed.lock().await;
@@ -394,6 +435,7 @@ impl Service {
         entries: Vec<Entry>,
         edit: super::registry::Edit,
     ) -> Result<(), Problem> {
+        self.shared.limits.in_service(deployed, &entries)?;
         let before = Arc::clone(running.live.snapshot().generation());
         let (live, schema, known, next) = (Arc::clone(&running.live), running.schema.clone(), deployed.clone(), entries.clone());
         let swapped = tokio::task::spawn_blocking(move || put_in_service(&live, &schema, &known, &next)).await;
@@ -441,7 +483,7 @@ fn put_in_service(live: &LiveEngine, schema: &Schema, before: &[Entry], after: &
 /// The artifact of pushed files, its rules and tests, and warnings.
 type CompiledFiles = (Vec<u8>, usize, usize, Vec<Diagnostic>);
 
-fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize) -> Result<CompiledFiles, Problem> {
+fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize, quota: &Quota) -> Result<CompiledFiles, Problem> {
     let mut by_name: HashMap<PathBuf, Bytes> = HashMap::new();
     for file in files {
         let path = PathBuf::from(&file.name);
@@ -464,12 +506,17 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize)
     }
     let limits = Limits::default();
     let unreadable = |(path, error): (PathBuf, io::Error)| Problem::bad_request(format!("{}: {error}", path.display()));
-    let compiled = RuleFiles::read(&rules, &read, &limits).map_err(unreadable)?.compile(schema, threads, &|rule| {
+    let files = RuleFiles::read(&rules, &read, &limits).map_err(unreadable)?;
+    let list_entries = files.list_entries();
+    let compiled = files.compile(schema, threads, &|rule| {
         if tenant != ALL && rule.tenant.is_none() {
             rule.tenant = Some(tenant.into());
         }
     });
     let Some(bytes) = compiled.artifact else { return Err(Problem::rules("there are errors in the rules", compiled.diagnostics)) };
+    if tenant != ALL {
+        quota.version(tenant, compiled.rules, list_entries)?;
+    }
     let artifact = Artifact::from_bytes(&bytes).map_err(|error| Problem::internal(&error))?;
     if let Some(other) = artifact.manifest().tenants.iter().find(|other| tenant != ALL && other.as_str() != tenant) {
         let primary = format!("a rule is for the tenant `{other}`, and the rule set for `{tenant}`");

@@ -28,6 +28,8 @@ pub struct Journal {
     firsts: Vec<u64>,
     /// Events to keep.
     keep: u64,
+    /// Whether the last file ends in a part of a line, which could not be taken back: what came after it would be lost with it.
+    torn: bool,
     syncer: Option<Syncer>,
 }
 
@@ -113,13 +115,19 @@ impl Journal {
         file.set_len(bytes)?;
         let name = name(folder)?;
         let syncer = sync.map(|every| Syncer::new(every, &file)).transpose()?;
-        Ok(Self { folder: folder.to_owned(), name, file, bytes, next_row: first + rows, firsts, keep, syncer })
+        Ok(Self { folder: folder.to_owned(), name, file, bytes, next_row: first + rows, firsts, keep, torn: false, syncer })
     }
 
     /// The number of the next event.
     #[must_use]
     pub const fn next_row(&self) -> u64 {
         self.next_row
+    }
+
+    /// Bytes of all files, about: files before the last one are as long as they may get.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.firsts.len() as u64 - 1) * FILE_BYTES + self.bytes
     }
 
     /// The files that hold the last `events` events, or more.
@@ -135,6 +143,9 @@ impl Journal {
     /// # Errors
     /// When they cannot be written. Then none of them is in the journal.
     pub fn append(&mut self, lines: &[u8], rows: u64) -> io::Result<()> {
+        if self.torn {
+            return Err(io::Error::other("it ends in a part of an event; start the process again, which cuts that off"));
+        }
         if self.bytes >= FILE_BYTES {
             self.begin_file()?;
         }
@@ -143,7 +154,7 @@ impl Journal {
         }
         if let Err(error) = self.file.write_all(lines) {
             // What was written of them is taken back; where even that fails, so does all that follows.
-            self.file.set_len(self.bytes)?;
+            self.torn = self.file.set_len(self.bytes).is_err();
             return Err(error);
         }
         self.bytes += lines.len() as u64;
@@ -241,6 +252,24 @@ mod tests {
         assert_eq!((journal.next_row(), &journal.name), (2, &name));
         journal.append(b"{\"n\":3}\n", 1).unwrap();
         assert_eq!(read(&journal.files(10)), "{\"n\":0}\n{\"n\":1}\n{\"n\":3}\n");
+    }
+
+    #[test]
+    fn nothing_follows_what_could_not_be_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path(), 10, None).unwrap();
+        journal.append(b"{\"n\":0}\n", 1).unwrap();
+        let path = journal.files(10)[0].1.clone();
+        let writable = std::mem::replace(&mut journal.file, File::open(&path).unwrap());
+        assert!(journal.append(b"{\"n\":1}\n", 1).is_err(), "a file that can only be read");
+        journal.file = writable;
+        let told = journal.append(b"{\"n\":2}\n", 1).unwrap_err().to_string();
+        assert!(told.contains("start the process again"), "{told}");
+        assert_eq!((journal.next_row(), read(&journal.files(10))), (1, "{\"n\":0}\n".to_owned()));
+        drop(journal);
+        let mut journal = Journal::open(folder.path(), 10, None).unwrap();
+        journal.append(b"{\"n\":3}\n", 1).unwrap();
+        assert_eq!(read(&journal.files(10)), "{\"n\":0}\n{\"n\":3}\n");
     }
 
     #[test]

@@ -5,6 +5,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use std::time::Duration;
+
+/// The type of the body.
+pub const KIND: &str = "application/problem+json";
 
 /// A refusal. `detail` says what, where, and what to do.
 #[derive(Debug)]
@@ -13,11 +17,13 @@ pub struct Problem {
     pub title: &'static str,
     pub detail: String,
     pub diagnostics: Vec<Diagnostic>,
+    /// After which time to come again, where that may help.
+    pub wait: Duration,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title, detail: detail.into(), diagnostics: Vec::new() }
+        Self { status, title, detail: detail.into(), diagnostics: Vec::new(), wait: Duration::from_secs(1) }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -33,8 +39,11 @@ impl Problem {
     }
 
     pub fn rules(detail: impl Into<String>, diagnostics: Vec<Diagnostic>) -> Self {
-        let title = "the rules are not accepted";
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, title, detail: detail.into(), diagnostics }
+        Self { diagnostics, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "the rules are not accepted", detail) }
+    }
+
+    pub fn too_many(detail: impl Into<String>, wait: Duration) -> Self {
+        Self { wait, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests", detail) }
     }
 
     /// Something that is not the caller's fault. What it was is in the log, and not told.
@@ -58,12 +67,12 @@ impl IntoResponse for Problem {
         }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(KIND));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE || self.status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.wait.as_secs_f64().ceil().max(1.0) as u64));
         }
         response
     }

@@ -4,14 +4,16 @@
 
 use super::audit::{self, Entry};
 use super::auth::{Key, Role};
+use serde::Serialize;
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{AnyPool, Row};
+use std::collections::HashMap;
 
 /// The tenant whose rule sets are for the events of every tenant.
 pub const ALL: &str = "all";
 
 /// Statements that make the tables, in both databases.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, suspended BIGINT NOT NULL, created BIGINT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS api_keys (id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, tenant TEXT, created BIGINT NOT NULL)",
@@ -25,6 +27,7 @@ const TABLES: [&str; 8] = [
      PRIMARY KEY (tenant, rule_set, rule))",
     "CREATE TABLE IF NOT EXISTS audit (number BIGINT PRIMARY KEY, time BIGINT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, tenant TEXT NOT NULL, \
      detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS tenant_limits (tenant TEXT PRIMARY KEY, events_per_second BIGINT, rules_max BIGINT, list_entries_max BIGINT)",
 ];
 
 /// A version of a rule set. It never changes.
@@ -56,6 +59,14 @@ pub struct Tenant {
     pub name: String,
     pub suspended: bool,
     pub created: i64,
+}
+
+/// Limits of one tenant in the place of those of all; 0: there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TenantLimits {
+    pub events_per_second: Option<u32>,
+    pub rules_max: Option<u32>,
+    pub list_entries_max: Option<u32>,
 }
 
 /// A rule whose status is other than its version says.
@@ -123,11 +134,30 @@ impl Registry {
         row.map(|row| row.try_get(0)).transpose()
     }
 
+    /// A setting that is made once: `value`, unless it has one already.
+    pub async fn setting_once(&self, name: &str, value: &str) -> Result<String> {
+        let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+        sqlx::query(sql).bind(name).bind(value).execute(&self.pool).await?;
+        Ok(self.setting(name).await?.unwrap_or_else(|| value.to_owned()))
+    }
+
     pub async fn tenants(&self) -> Result<Vec<Tenant>> {
         let rows = sqlx::query("SELECT name, suspended, created FROM tenants ORDER BY name").fetch_all(&self.pool).await?;
         let tenant =
             |row: &AnyRow| Ok(Tenant { name: row.try_get(0)?, suspended: row.try_get::<i64, _>(1)? != 0, created: row.try_get(2)? });
         rows.iter().map(tenant).collect()
+    }
+
+    /// Limits of single tenants, by their names.
+    pub async fn tenant_limits(&self) -> Result<HashMap<String, TenantLimits>> {
+        let sql = "SELECT tenant, events_per_second, rules_max, list_entries_max FROM tenant_limits";
+        let limits = |row: &AnyRow| {
+            // No number is larger: it was one of 32 bits when it was written.
+            let limit =
+                |column| row.try_get::<Option<i64>, _>(column).map(|limit| limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)));
+            Ok((row.try_get(0)?, TenantLimits { events_per_second: limit(1)?, rules_max: limit(2)?, list_entries_max: limit(3)? }))
+        };
+        sqlx::query(sql).fetch_all(&self.pool).await?.iter().map(limits).collect()
     }
 
     pub async fn keys(&self) -> Result<Vec<Key>> {
@@ -244,6 +274,16 @@ impl Edit {
         query.execute(&mut *self.transaction).await.map(drop)
     }
 
+    pub async fn put_tenant_limits(&mut self, tenant: &str, limits: &TenantLimits) -> Result<()> {
+        let sql = "INSERT INTO tenant_limits (tenant, events_per_second, rules_max, list_entries_max) VALUES ($1, $2, $3, $4) \
+                   ON CONFLICT (tenant) DO UPDATE SET events_per_second = excluded.events_per_second, rules_max = excluded.rules_max, \
+                   list_entries_max = excluded.list_entries_max";
+        let [events, rules, entries] =
+            [limits.events_per_second, limits.rules_max, limits.list_entries_max].map(|limit| limit.map(i64::from));
+        let query = sqlx::query(sql).bind(tenant).bind(events).bind(rules).bind(entries);
+        query.execute(&mut *self.transaction).await.map(drop)
+    }
+
     /// Removes a tenant with all that is its own, but for the audit log.
     pub async fn remove_tenant(&mut self, name: &str) -> Result<()> {
         for sql in [
@@ -252,6 +292,7 @@ impl Edit {
             "DELETE FROM active WHERE tenant = $1",
             "DELETE FROM versions WHERE tenant = $1",
             "DELETE FROM api_keys WHERE tenant = $1",
+            "DELETE FROM tenant_limits WHERE tenant = $1",
             "DELETE FROM tenants WHERE name = $1",
         ] {
             sqlx::query(sql).bind(name).execute(&mut *self.transaction).await?;

@@ -3,6 +3,7 @@
 use super::api;
 use super::config::Config;
 use super::core::Service;
+use super::tls::{Tls, TlsListener};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use tokio::net::TcpListener;
 #[derive(Debug)]
 pub struct Started {
     pub address: SocketAddr,
+    /// Whether connections are encrypted.
+    pub encrypted: bool,
     /// The first key, which is shown this once.
     pub key: Option<String>,
 }
@@ -23,11 +26,37 @@ pub struct Started {
 pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen} cannot be listened at: {error}"))?;
+    let tls = config.http.tls.is_used().then(|| Tls::open(&config.http.tls).map(Arc::new)).transpose()?;
     let (service, key) = Service::open(config).await?;
     let service = Arc::new(service);
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    started(&Started { address, key });
-    let served = axum::serve(listener, api::router(&service)).with_graceful_shutdown(stop).await;
+    started(&Started { address, encrypted: tls.is_some(), key });
+    let router = api::router(&service);
+    let served = match tls {
+        None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
+        Some(tls) => {
+            let reloading = tokio::spawn(reload(Arc::clone(&tls)));
+            let listener = TlsListener::new(listener, tls).map_err(|error| error.to_string())?;
+            let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+            reloading.abort();
+            served
+        }
+    };
     service.stop();
     served.map_err(|error| format!("serving ended: {error}"))
+}
+
+/// Has certificates read again whenever the process is told to (SIGHUP).
+async fn reload(tls: Arc<Tls>) {
+    #[cfg(unix)]
+    if let Ok(mut told) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        while told.recv().await.is_some() {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(error, "the certificate stays as it was"),
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = tls;
 }

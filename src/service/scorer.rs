@@ -3,25 +3,28 @@
 //! Requests that come while a batch is judged are the next one, so that batches grow with the load and nobody waits for others to come.
 
 use super::answer;
+use super::config;
 use super::journal::Journal;
-use super::metrics::Metrics;
+use super::limits::Limits;
+use super::metrics::{Metrics, Stages};
+use super::owners::Owners;
+use super::queue::{Queue, Refusal};
+use super::sensitive::Sensitive;
 use crate::codec::json::JsonDecoder;
 use crate::codec::{Decoded, Decoder, Request as ReadRequest};
 use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
 use crate::live::{LiveEngine, Snapshot};
 use crate::stream::{Judged, Stream};
-use crate::temporal::finding::json;
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufReader;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Findings that are kept to be asked for.
@@ -43,28 +46,21 @@ pub struct Request {
 /// What became of an event.
 #[derive(Debug)]
 pub enum Answer {
-    Judged(Map<String, Value>),
+    /// The decision, as JSON.
+    Judged(Vec<u8>),
     /// Why it could not be judged.
     Rejected(String),
+    /// Which limit of its tenant it is over, and after which time it may come again.
+    Limited(String, Duration),
 }
 
-/// Why a request is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Too many wait already.
-    Overloaded,
-    /// The process ends, or judging has failed for good.
-    Ended,
-}
-
-enum Job {
-    Score(Request),
-    Stop,
-}
+/// What waits: requests of keys of one tenant in lines of their own, those of keys of every tenant in one.
+type Waiting = Queue<Option<Arc<str>>, Request>;
 
 /// What threads that ask share with the one that judges.
-#[derive(Default)]
 pub struct Shared {
+    pub limits: Limits,
+    sensitive: RwLock<Arc<Sensitive>>,
     /// Tenants whose events are turned away.
     pub suspended: RwLock<HashSet<String>>,
     findings: Mutex<VecDeque<Map<String, Value>>>,
@@ -73,6 +69,17 @@ pub struct Shared {
 }
 
 impl Shared {
+    #[must_use]
+    pub fn new(limits: &config::Limits) -> Self {
+        Self {
+            limits: Limits::new(limits),
+            sensitive: RwLock::default(),
+            suspended: RwLock::default(),
+            findings: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
     /// The last findings, the newest first; those of one tenant, or all.
     #[must_use]
     pub fn findings(&self, tenant: Option<&str>, limit: usize) -> Vec<Map<String, Value>> {
@@ -90,6 +97,16 @@ impl Shared {
         findings.drain(..excess);
     }
 
+    /// Fields that are told of as hashes: none as long as there is no schema.
+    #[must_use]
+    pub fn sensitive(&self) -> Arc<Sensitive> {
+        Arc::clone(&self.sensitive.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn set_sensitive(&self, sensitive: Sensitive) {
+        *self.sensitive.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sensitive);
+    }
+
     /// Why nothing can be judged any more, if that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -99,7 +116,7 @@ impl Shared {
 
 /// The thread, from outside.
 pub struct Scorer {
-    queue: SyncSender<Job>,
+    queue: Arc<Waiting>,
     pub shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -120,9 +137,10 @@ impl Scorer {
     ) -> Result<Self, String> {
         let (waiting, rows_max) = sizes;
         replay(&mut stream, &live.snapshot(), &journal, keep)?;
-        let (queue, jobs) = sync_channel(waiting);
+        let queue = Arc::new(Queue::new(waiting));
+        let ending = Ending(Arc::clone(&queue));
         let mut worker = Worker { live, stream, journal, rows_max, shared: Arc::clone(&shared), metrics };
-        let thread = std::thread::Builder::new().name("score".to_owned()).spawn(move || worker.work(&jobs));
+        let thread = std::thread::Builder::new().name("score".to_owned()).spawn(move || worker.work(&ending.0));
         let thread = thread.map_err(|error| format!("no thread for judging events: {error}"))?;
         Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
     }
@@ -130,12 +148,10 @@ impl Scorer {
     /// Hands over a request.
     ///
     /// # Errors
-    /// When too many wait, or nobody judges any more.
+    /// When too many of its tenant wait, or nobody judges any more.
     pub fn take(&self, request: Request) -> Result<(), Refusal> {
-        self.queue.try_send(Job::Score(request)).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Overloaded,
-            TrySendError::Disconnected(_) => Refusal::Ended,
-        })
+        let line = request.tenant.clone();
+        self.queue.push(&line, request.rows, request)
     }
 
     /// Whether nobody judges any more.
@@ -144,12 +160,26 @@ impl Scorer {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Requests that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
     /// Ends after all that waits was judged, and has the journal on disk.
     pub fn stop(&self) {
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        // Where nobody listens the thread has ended.
-        let _ = self.queue.send(Job::Stop);
+        self.queue.end();
         let _ = thread.join();
+    }
+}
+
+/// When the thread ends, by whatever cause, nobody waits for it.
+struct Ending(Arc<Waiting>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
@@ -193,27 +223,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(&mut self, jobs: &Receiver<Job>) {
-        let mut ends = false;
-        while let Ok(job) = jobs.recv() {
-            let mut requests = Vec::new();
-            let (mut rows, mut next) = (0, Some(job));
-            while let Some(job) = next.take() {
-                match job {
-                    Job::Score(request) => {
-                        rows += request.rows;
-                        requests.push(request);
-                        if rows < self.rows_max {
-                            next = jobs.try_recv().ok();
-                        }
-                    }
-                    Job::Stop => ends = true,
-                }
-            }
-            if !requests.is_empty() {
-                self.judge(requests);
-            }
-            if ends || self.shared.trouble().is_some() {
+    fn work(&mut self, waiting: &Waiting) {
+        while let Some(requests) = waiting.take(self.rows_max) {
+            self.judge(requests);
+            if self.shared.trouble().is_some() {
                 break;
             }
         }
@@ -223,13 +236,13 @@ impl Worker {
     }
 
     fn judge(&mut self, mut requests: Vec<Request>) {
-        let begun = Instant::now();
+        let metrics = Arc::clone(&self.metrics);
+        let mut stages = metrics.batch();
         let snapshot = self.live.snapshot();
-        let schema = Arc::new(snapshot.base().event_schema().clone());
+        let schema = Arc::new(self.shared.sensitive().marked(snapshot.base().event_schema()));
         let lines: Vec<u8> = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.lines)).collect();
         let rows = requests.iter().map(|request| request.rows).sum();
-        let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests);
-        self.metrics.batch(begun.elapsed());
+        let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests, &mut stages);
         match told {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
@@ -237,6 +250,7 @@ impl Worker {
                     // Whoever asked may have gone away.
                     let _ = request.reply.send(Ok(answers.by_ref().take(request.rows).collect()));
                 }
+                stages.end("answer");
             }
             Err(problem) => {
                 tracing::error!(problem, "events were not judged");
@@ -254,80 +268,101 @@ impl Worker {
         lines: &[u8],
         rows: usize,
         requests: &[Request],
+        stages: &mut Stages,
     ) -> Result<Vec<Answer>, String> {
         let decoded = JsonDecoder::new(lines, request(schema, rows)).decode()?.ok_or("no event could be read")?;
         if decoded.input_rows != rows {
             return Err(format!("{rows} events were counted and {} read", decoded.input_rows));
         }
-        let ((batch, _), mut bad) = batch_of(schema, decoded, 0);
-        self.turn_away(schema, &batch, requests, &mut bad);
+        let ((batch, _), unread) = batch_of(schema, decoded, 0);
+        let unread = unread.into_iter().map(|(row, reason)| (row, Answer::Rejected(without_line(&reason).to_owned())));
+        let mut bad: HashMap<usize, Answer> = unread.collect();
+        let callers: Vec<Option<&str>> =
+            requests.iter().flat_map(|request| std::iter::repeat_n(request.tenant.as_deref(), request.rows)).collect();
+        let owners = Owners::of(schema, &batch);
+        self.turn_away(schema, &batch, &owners, &callers, &mut bad);
+        let mut whose = callers;
+        (0..batch.rows()).for_each(|row| {
+            let whose = &mut whose[batch.row_number(row) as usize];
+            *whose = whose.or_else(|| owners.name(row));
+        });
+        bad.keys().for_each(|row| self.metrics.rejected(whose[*row]));
         let good: Vec<usize> = (0..rows).filter(|row| !bad.contains_key(row)).collect();
         let batch = renumbered(schema, &batch, &good, self.journal.next_row());
+        stages.end("decode");
         if !good.is_empty() {
             let bytes: Vec<u8> = if good.len() == rows { Vec::new() } else { kept(lines, &bad) };
             let written = self.journal.append(if good.len() == rows { lines } else { &bytes }, good.len() as u64);
             written.map_err(|error| format!("the journal cannot be written: {error}"))?;
         }
+        stages.end("journal");
         let judged = self.stream.take(&batch, snapshot).map_err(|broken| {
             let problem = format!("the state is lost until the next start: {broken}");
             *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.clone());
             problem
         })?;
-        let answers = self.answers(&judged, snapshot);
-        let mut answers = answers.into_iter();
-        let rejected = |reason: String| {
-            self.metrics.rejected();
-            Some(Answer::Rejected(without_line(&reason).to_owned()))
-        };
-        let answer = |row| bad.remove(&row).map_or_else(|| answers.next().map(Answer::Judged), rejected);
+        stages.end("judge");
+        self.metrics.judged(&judged, snapshot);
+        self.metrics.held(&self.stream, self.journal.bytes());
+        let mut answers = self.answers(&judged, snapshot).into_iter();
+        let answer = |row| bad.remove(&row).or_else(|| answers.next().map(Answer::Judged));
         Ok((0..rows).filter_map(answer).collect())
     }
 
-    /// Adds the events of tenants that may not bring any, and those that a request brings for others.
-    fn turn_away(&self, schema: &Schema, batch: &EventBatch, requests: &[Request], bad: &mut HashMap<usize, String>) {
+    /// Adds the events of tenants that may not bring any, or not so many, and those that a request brings for others.
+    fn turn_away(&self, schema: &Schema, batch: &EventBatch, owners: &Owners, callers: &[Option<&str>], bad: &mut HashMap<usize, Answer>) {
         let Some(field) = schema.tenant else { return };
         let suspended = self.shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
-        if suspended.is_empty() && requests.iter().all(|request| request.tenant.is_none()) {
-            return;
-        }
-        let owners = requests.iter().flat_map(|request| std::iter::repeat_n(&request.tenant, request.rows));
-        let owners: Vec<&Option<Arc<str>>> = owners.collect();
+        let rejected = |reason: String| Answer::Rejected(format!("{}: {reason}", schema.field(field).name));
+        // Requests for one tenant were counted when they came.
+        let mut counted: Vec<Vec<usize>> = vec![Vec::new(); owners.names.len()];
         for row in 0..batch.rows() {
             let at = batch.row_number(row) as usize;
-            let name = match json(&batch.value(schema, field, row)) {
-                Value::String(name) => name,
-                Value::Null => continue,
-                other => other.to_string(),
-            };
-            if owners[at].as_ref().is_some_and(|owner| **owner != *name) {
-                bad.insert(at, format!("{}: the key is not for the tenant `{name}`", schema.field(field).name));
-            } else if suspended.contains(&name) {
-                bad.insert(at, format!("{}: the tenant `{name}` is suspended", schema.field(field).name));
+            match (owners.place(row).zip(owners.name(row)), callers[at]) {
+                (None, None) => {}
+                (None, Some(caller)) => {
+                    let reason = "null, and the key is for one tenant; leave it out, or name the tenant";
+                    bad.insert(at, rejected(format!("{reason} `{caller}`")));
+                }
+                (Some((_, name)), Some(caller)) if caller != name => {
+                    bad.insert(at, rejected(format!("the key is not for the tenant `{name}`")));
+                }
+                (Some((_, name)), _) if suspended.contains(name) => {
+                    bad.insert(at, rejected(format!("the tenant `{name}` is suspended")));
+                }
+                (Some(_), Some(_)) => {}
+                (Some((place, _)), None) => counted[place].push(at),
+            }
+        }
+        let now = Instant::now();
+        for (name, rows) in owners.names.iter().zip(counted).filter(|(_, rows)| !rows.is_empty()) {
+            if let Err((reason, wait)) = self.shared.limits.events(name, rows.len() as u64, now) {
+                bad.extend(rows.into_iter().map(|at| (at, Answer::Limited(reason.clone(), wait))));
             }
         }
     }
 
-    fn answers(&self, judged: &Judged, snapshot: &Snapshot) -> Vec<Map<String, Value>> {
-        let journal = &self.journal.name;
-        let mut answers: Vec<Map<String, Value>> =
-            (0..judged.batch.rows()).map(|row| answer::decision(journal, judged, snapshot, row)).collect();
-        self.metrics.judged(judged, snapshot);
-        if judged.findings.is_empty() {
-            return answers;
+    fn answers(&self, judged: &Judged, snapshot: &Snapshot) -> Vec<Vec<u8>> {
+        let (journal, sensitive) = (&self.journal.name, self.shared.sensitive());
+        let findings: Vec<Map<String, Value>> =
+            judged.findings.iter().map(|found| answer::finding(journal, found, snapshot, &sensitive)).collect();
+        let mut of_rows: HashMap<u64, Vec<&Map<String, Value>>> = HashMap::new();
+        for (found, finding) in judged.findings.iter().zip(&findings) {
+            of_rows.entry(found.finding.row).or_default().push(finding);
         }
-        let places: HashMap<u64, usize> = (0..judged.batch.rows()).map(|row| (judged.batch.row_number(row), row)).collect();
-        let mut recent = Vec::new();
-        for found in &judged.findings {
-            let finding = answer::finding(journal, found, snapshot);
-            if let Some(row) = places.get(&found.finding.row) {
-                let findings = answers[*row].entry("findings").or_insert_with(|| Value::Array(Vec::new()));
-                if let Value::Array(findings) = findings {
-                    findings.push(Value::Object(finding.clone()));
+        let decision = |row: usize| {
+            let number = judged.batch.row_number(row);
+            let mut text = Vec::with_capacity(256);
+            answer::write_decision(&mut text, &answer::decision_id(journal, number), judged, snapshot, &sensitive, row, |text| {
+                if let Some(findings) = of_rows.get(&number) {
+                    text.extend(b",\"findings\":");
+                    answer::write(text, findings);
                 }
-            }
-            recent.push(finding);
-        }
-        self.shared.add_findings(recent);
+            });
+            text
+        };
+        let answers = (0..judged.batch.rows()).map(decision).collect();
+        self.shared.add_findings(findings);
         answers
     }
 }
@@ -339,7 +374,7 @@ pub(super) fn without_line(reason: &str) -> &str {
 }
 
 /// The lines that are not bad.
-fn kept(lines: &[u8], bad: &HashMap<usize, String>) -> Vec<u8> {
+fn kept(lines: &[u8], bad: &HashMap<usize, Answer>) -> Vec<u8> {
     let lines = lines.split_inclusive(|byte| *byte == b'\n').enumerate();
     lines.filter(|(row, _)| !bad.contains_key(row)).flat_map(|(_, line)| line).copied().collect()
 }

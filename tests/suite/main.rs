@@ -5,6 +5,8 @@ mod compare;
 mod contract;
 mod corpus;
 mod differential;
+#[cfg(feature = "service")]
+mod edges;
 mod faults;
 mod finality;
 mod forge;

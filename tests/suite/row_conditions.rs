@@ -63,12 +63,11 @@ fn back_ends_agree_on_the_conditions_of_patterns() {
     let judged = run.findings(&["--backend", "reference"]);
     let rules: BTreeSet<String> = judged.iter().map(|finding| finding["rule"].to_string()).collect();
     assert!(judged.len() > 100 && rules.len() > 20, "{} findings of {} rules", judged.len(), rules.len());
-    let mut back_ends = vec!["cpu"];
     #[cfg(feature = "gpu")]
-    if dynamic_cep::matcher::gpu::testing::gpu_or_skip("back_ends_agree_on_the_conditions_of_patterns").is_some() {
-        back_ends.push("gpu");
-    }
-    for back_end in back_ends {
+    let gpu = dynamic_cep::matcher::gpu::testing::gpu_or_skip("back_ends_agree_on_the_conditions_of_patterns").is_some();
+    #[cfg(not(feature = "gpu"))]
+    let gpu = false;
+    for back_end in ["cpu"].into_iter().chain(gpu.then_some("gpu")) {
         for batch_rows in ["1", "100", "4000"].into_iter().skip(usize::from(back_end == "gpu")) {
             let found = run.findings(&["--backend", back_end, "--batch-rows", batch_rows]);
             assert_eq!(found, judged, "{back_end}, batches of {batch_rows}");

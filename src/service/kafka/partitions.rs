@@ -10,6 +10,7 @@ use crate::live::{LiveEngine, Snapshot as Rules};
 use crate::service::answer;
 use crate::service::keeper::Keeper;
 use crate::service::metrics::Metrics;
+use crate::service::owners::Owners;
 use crate::service::scorer::{Shared, renumbered};
 use crate::stream::{Judged, Settings as StreamSettings, Stream};
 use crate::temporal::finding::json as json_of;
@@ -209,7 +210,7 @@ struct Judging<'j> {
 
 impl Judging<'_> {
     fn run(&self, stream: &mut Stream, mut outbox: Option<&mut Outbox>) -> Result<(), String> {
-        let schema = Arc::new(self.rules.base().event_schema().clone());
+        let schema = Arc::new(self.settings.shared.sensitive().marked(self.rules.base().event_schema()));
         let mut bad = Vec::new();
         for events in self.payload.decode(&schema, self.messages, &mut bad) {
             let events = self.without_suspended(&schema, events, &mut bad);
@@ -224,7 +225,7 @@ impl Judging<'_> {
 
     /// Puts events on their way to the partition of their key.
     fn forward(&self, outbox: &mut Outbox) {
-        let schema = Arc::new(self.rules.base().event_schema().clone());
+        let schema = Arc::new(self.settings.shared.sensitive().marked(self.rules.base().event_schema()));
         let mut bad = Vec::new();
         for (message, key, tenant) in self.payload.keys(&schema, self.messages, &mut bad) {
             let mut headers = self.headers(message, None);
@@ -236,7 +237,7 @@ impl Judging<'_> {
 
     fn reject(&self, bad: impl Iterator<Item = Bad>, outbox: &mut Outbox) {
         for Bad { message, reason, event } in bad {
-            self.settings.metrics.rejected();
+            self.settings.metrics.rejected(None);
             let headers = self.headers(message, Some(("reason", reason)));
             let payload = event.as_ref().map_or(self.messages.payload(message), String::as_bytes);
             outbox.add(Kind::Reject, self.messages.key(message), headers, |bytes| bytes.extend(payload));
@@ -255,17 +256,15 @@ impl Judging<'_> {
         let suspended = self.settings.shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
         let Some(field) = schema.tenant.filter(|_| !suspended.is_empty()) else { return events };
         let Events { batch, messages } = events;
+        let owners = Owners::of(schema, &batch);
         let mut good = Vec::new();
         for (row, message) in messages.iter().enumerate() {
-            let name = match json_of(&batch.value(schema, field, row)) {
-                Value::String(name) => name,
-                other => other.to_string(),
-            };
-            if suspended.contains(&name) {
-                let reason = format!("{}: the tenant `{name}` is suspended", schema.field(field).name);
-                bad.push(Bad { message: *message as usize, reason, event: None });
-            } else {
-                good.push(row);
+            match owners.name(row).filter(|name| suspended.contains(*name)) {
+                Some(name) => {
+                    let reason = format!("{}: the tenant `{name}` is suspended", schema.field(field).name);
+                    bad.push(Bad { message: *message as usize, reason, event: None });
+                }
+                None => good.push(row),
             }
         }
         let numbers: Vec<u64> = good.iter().map(|row| batch.row_number(*row)).collect();
@@ -285,9 +284,10 @@ impl Judging<'_> {
         if !self.settings.output.matches.is_empty() {
             self.tell_matches(&source, judged, outbox);
         }
+        let sensitive = self.settings.shared.sensitive();
         let mut recent = Vec::new();
         for found in &judged.findings {
-            let mut finding = answer::finding(&source, found, self.rules);
+            let mut finding = answer::finding(&source, found, self.rules, &sensitive);
             let (offset, index) = self.payload.place(found.finding.row);
             let Partition { topic, number } = &self.messages.partition;
             finding.insert("topic".to_owned(), (**topic).into());
@@ -295,7 +295,7 @@ impl Judging<'_> {
             finding.insert("offset".to_owned(), offset.into());
             index.iter().for_each(|index| _ = finding.insert("index".to_owned(), (*index).into()));
             let id = finding["finding_id"].as_str().unwrap_or_default().to_owned();
-            outbox.add(Kind::Finding, id.as_bytes(), Vec::new(), |bytes| write(bytes, &finding));
+            outbox.add(Kind::Finding, id.as_bytes(), Vec::new(), |bytes| answer::write(bytes, &finding));
             recent.push(finding);
         }
         self.settings.shared.add_findings(recent);
@@ -310,17 +310,18 @@ impl Judging<'_> {
 
     /// A message for each decision.
     fn tell_each(&self, source: &str, judged: &Judged, outbox: &mut Outbox) {
+        let sensitive = self.settings.shared.sensitive();
         let Partition { topic, number } = &self.messages.partition;
         let mut from = b",\"topic\":".to_vec();
-        write(&mut from, topic);
+        answer::write(&mut from, &**topic);
         from.extend(format!(",\"partition\":{number},\"offset\":").as_bytes());
         for row in 0..judged.batch.rows() {
             let number = judged.batch.row_number(row);
             let id = answer::decision_id(source, number);
             outbox.add(Kind::Decision, id.as_bytes(), Vec::new(), |bytes| {
-                answer::write_decision(bytes, &id, judged, self.rules, row, |bytes| {
+                answer::write_decision(bytes, &id, judged, self.rules, &sensitive, row, |bytes| {
                     bytes.extend(&from);
-                    write(bytes, &number);
+                    answer::write(bytes, &number);
                 });
             });
         }
@@ -331,7 +332,7 @@ impl Judging<'_> {
         let Some(message) = events.messages.first().map(|message| *message as usize) else { return Ok(()) };
         let place = |row| self.payload.place(judged.batch.row_number(row)).1.unwrap_or_default();
         let index = (0..judged.batch.rows()).map(place).collect();
-        let decisions = answer::decision_batch(index, judged, self.rules)?;
+        let decisions = answer::decision_batch(index, judged, self.rules, &self.settings.shared.sensitive())?;
         let failed = |error: arrow::error::ArrowError| error.to_string();
         let mut bytes = Vec::new();
         let mut stream = StreamWriter::try_new(&mut bytes, &decisions.schema()).map_err(failed)?;
@@ -349,7 +350,7 @@ impl Judging<'_> {
                 for rule in hits.row(row) {
                     let name = self.rules.id(*rule);
                     let told = json!({"decision_id": id, "rule": name, "shadow": std::ptr::eq(hits, &judged.decisions.shadow_rules)});
-                    outbox.add(Kind::Match, format!("{id}/{name}").as_bytes(), Vec::new(), |bytes| write(bytes, &told));
+                    outbox.add(Kind::Match, format!("{id}/{name}").as_bytes(), Vec::new(), |bytes| answer::write(bytes, &told));
                 }
             }
         }
@@ -364,12 +365,7 @@ impl Judging<'_> {
         let fields = schema.fields().iter().zip(batch.row(schema, row));
         let event: Map<String, Value> = fields.map(|(field, value)| (field.name.clone(), json_of(&value))).collect();
         let mut bytes = Vec::new();
-        write(&mut bytes, &event);
+        answer::write(&mut bytes, &event);
         bytes
     }
-}
-
-fn write(bytes: &mut Vec<u8>, value: &impl serde::Serialize) {
-    // Writing to memory does not fail.
-    let _ = serde_json::to_writer(bytes, value);
 }

@@ -119,7 +119,8 @@ impl Worker {
     }
 
     fn judge(&self, source: &Source<Partitions>, sink: &Sink, messages: Vec<Messages>, outbox: &mut Outbox) -> Result<(), String> {
-        let (begun, metrics) = (Instant::now(), &self.settings.metrics);
+        let metrics = &self.settings.metrics;
+        let mut stages = metrics.batch();
         let written: Vec<i64> = messages.iter().flat_map(|messages| messages.times.iter().copied()).collect();
         let rules = self.settings.live.snapshot();
         outbox.clear();
@@ -130,7 +131,8 @@ impl Worker {
                 next.extend(partitions.take(messages, &rules, outbox)?);
             }
         }
-        metrics.batch(begun.elapsed());
+        stages.end("judge");
+        drop(stages);
         if next.is_empty() {
             return Ok(());
         }
