@@ -14,10 +14,10 @@ pub mod core;
 pub mod deploy;
 pub mod journal;
 pub mod jwt;
-pub mod limits;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod keeper;
+pub mod limits;
 pub mod metrics;
 pub mod owners;
 pub mod problem;

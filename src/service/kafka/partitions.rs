@@ -290,10 +290,9 @@ impl Judging<'_> {
             let mut finding = answer::finding(&source, found, self.rules, &sensitive);
             let (offset, index) = self.payload.place(found.finding.row);
             let Partition { topic, number } = &self.messages.partition;
-            finding.insert("topic".to_owned(), (**topic).into());
-            finding.insert("partition".to_owned(), (*number).into());
-            finding.insert("offset".to_owned(), offset.into());
-            index.iter().for_each(|index| _ = finding.insert("index".to_owned(), (*index).into()));
+            let mut from = json!({"topic": **topic, "partition": number, "offset": offset});
+            index.iter().for_each(|index| from["index"] = (*index).into());
+            finding.insert("source".to_owned(), from);
             let id = finding["finding_id"].as_str().unwrap_or_default().to_owned();
             outbox.add(Kind::Finding, id.as_bytes(), Vec::new(), |bytes| answer::write(bytes, &finding));
             recent.push(finding);
@@ -312,7 +311,7 @@ impl Judging<'_> {
     fn tell_each(&self, source: &str, judged: &Judged, outbox: &mut Outbox) {
         let sensitive = self.settings.shared.sensitive();
         let Partition { topic, number } = &self.messages.partition;
-        let mut from = b",\"topic\":".to_vec();
+        let mut from = b",\"source\":{\"topic\":".to_vec();
         answer::write(&mut from, &**topic);
         from.extend(format!(",\"partition\":{number},\"offset\":").as_bytes());
         for row in 0..judged.batch.rows() {
@@ -322,6 +321,7 @@ impl Judging<'_> {
                 answer::write_decision(bytes, &id, judged, self.rules, &sensitive, row, |bytes| {
                     bytes.extend(&from);
                     answer::write(bytes, &number);
+                    bytes.push(b'}');
                 });
             });
         }
