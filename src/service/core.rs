@@ -9,7 +9,7 @@ use super::limits::Limits as Quota;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::registry::{ALL, Active, Actor, Registry, Tenant, TenantLimits, Version};
-use super::scorer::{Scorer, Shared};
+use super::scorer::{Scorer, Settings as ScorerSettings, Shared};
 use super::sensitive::{self, Sensitive};
 use super::store::Store;
 use crate::compile::files::RuleFiles;
@@ -19,7 +19,7 @@ use crate::event::Schema;
 use crate::live::{LiveEngine, Settings as LiveSettings};
 use crate::rule::lists::Lists;
 use crate::rule::{Diagnostic, Limits, Severity, Status};
-use crate::stream::{Settings as StreamSettings, Stream};
+use crate::stream::Settings as StreamSettings;
 use crate::tables::Artifact;
 use crate::temporal::patterns::Limits as PatternLimits;
 use crate::temporal::windows::Settings as WindowSettings;
@@ -211,10 +211,16 @@ impl Service {
         let stream = StreamSettings { windows, patterns, choice };
         #[cfg(feature = "kafka")]
         let kafka = self.begin_kafka(&live, &stream, &journal.name)?;
-        let stream = Stream::new(stream);
-        let sizes = (config.engine.waiting_max, config.engine.batch_rows_max);
+        let settings = ScorerSettings {
+            stream,
+            folder: config.state_dir().join(&journal.name),
+            every: Duration::from_millis(config.engine.snapshot_ms),
+            events: config.journal.events,
+            waiting_max: config.engine.waiting_max,
+            rows_max: config.engine.batch_rows_max,
+        };
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
-        let scorer = Scorer::begin(Arc::clone(&live), stream, journal, config.journal.events, sizes, shared, metrics)?;
+        let scorer = Scorer::begin(Arc::clone(&live), journal, settings, shared, metrics)?;
         let running = Running {
             live,
             scorer,

@@ -6,7 +6,7 @@ use crate::connector::snapshots::{SnapshotFolder, SnapshotWriter};
 use crate::live::Snapshot as Rules;
 use crate::snapshot::{Manifest, Source, Unusable};
 use crate::stream::saved::{Copied, Copy};
-use crate::stream::{Settings, Stream};
+use crate::stream::{Broken, Settings, Stream};
 use crate::temporal::steps::STEP_WORDS;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub struct Keeper {
     work: Work,
     /// Whether the next snapshot is due at once.
     urgent: bool,
+    /// The position of the last that was begun.
+    last: Option<u64>,
 }
 
 enum Work {
@@ -88,7 +90,8 @@ impl Keeper {
                     continue;
                 }
             };
-            let Some(position) = manifest.sources.first().map(|source| source.rows).filter(|position| *position <= until) else { continue };
+            let own = manifest.sources.first().filter(|own| own.name == source && own.rows <= until);
+            let Some(position) = own.map(|own| own.rows) else { continue };
             if manifest.allowed_lateness != lateness {
                 return Err(about(
                     &"it was taken with another engine.allowed_lateness_ms; give the same one, or remove the folder and with it the state",
@@ -114,13 +117,23 @@ impl Keeper {
             begun: Instant::now(),
             work: Work::Idle(Box::new(SnapshotWriter::new(folder, last))),
             urgent: false,
+            last: None,
         };
         Ok((keeper, found))
     }
 
-    /// Has the next snapshot begin as soon as it may.
-    pub const fn hurry(&mut self) {
-        self.urgent = true;
+    /// Brings a stream under other rules. What is being copied is completed before, which is all that may fail without harm: then it is given up, and told of.
+    ///
+    /// # Errors
+    /// As [`Stream::follow`].
+    pub fn follow(&mut self, stream: &mut Stream, rules: &Arc<Rules>) -> Result<Option<String>, Broken> {
+        if stream.is_for(rules) {
+            return Ok(None);
+        }
+        let given_up = self.complete(stream).err();
+        // What begins now would be made of other events after a failure: its beginning is to be on disk soon.
+        self.urgent |= stream.follow(rules)?.begun > 0;
+        Ok(given_up)
     }
 
     #[must_use]
@@ -213,6 +226,25 @@ impl Keeper {
         }
         self.work = Work::Idle(writer);
         written.map(|()| Some(manifest.rows))
+    }
+
+    /// Begins a snapshot that is due, goes on with one that is being taken, and says what became of one that has ended.
+    ///
+    /// # Errors
+    /// One that is given up, or state that cannot be read.
+    pub fn keep(&mut self, stream: &mut Stream, position: u64, every: Duration) -> Result<Option<u64>, String> {
+        if self.is_due(every) && (self.urgent || self.last != Some(position)) {
+            self.last = Some(position);
+            self.begin(stream, position)?;
+        }
+        self.step(stream, false)?;
+        self.settle(stream, false)
+    }
+
+    /// Whether a snapshot is being taken.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self.work, Work::Flight(_))
     }
 
     /// Takes a snapshot from beginning to end.

@@ -76,6 +76,8 @@ pub struct Metrics {
     tenant_rejected: Family<Labels, Counter>,
     tenant_hits: Family<Labels, Counter>,
     rule_hits: Family<Labels, Counter>,
+    snapshots: Counter,
+    snapshot_failures: Counter,
     pub kafka: Kafka,
 }
 
@@ -83,8 +85,6 @@ pub struct Metrics {
 #[derive(Clone)]
 pub struct Kafka {
     pub restarts: Counter,
-    pub snapshots: Counter,
-    pub snapshot_failures: Counter,
     pub commit_seconds: Histogram,
     pub latency_seconds: Histogram,
     lag: Family<Labels, Gauge>,
@@ -92,17 +92,8 @@ pub struct Kafka {
 
 impl Kafka {
     fn new(registry: &mut Registry) -> Self {
-        let kafka = Self {
-            restarts: Counter::default(),
-            snapshots: Counter::default(),
-            snapshot_failures: Counter::default(),
-            commit_seconds: seconds(),
-            latency_seconds: seconds(),
-            lag: Family::default(),
-        };
+        let kafka = Self { restarts: Counter::default(), commit_seconds: seconds(), latency_seconds: seconds(), lag: Family::default() };
         registry.register("kafka_restarts", "Times that reading began anew after a failure", kafka.restarts.clone());
-        registry.register("kafka_snapshots", "Snapshots of the state of partitions that were written", kafka.snapshots.clone());
-        registry.register("kafka_snapshot_failures", "Snapshots that could not be written", kafka.snapshot_failures.clone());
         registry.register(
             "kafka_commit_seconds",
             "Putting out the results of a batch, to the end of the transaction",
@@ -172,6 +163,8 @@ impl Metrics {
             tenant_rejected: Family::default(),
             tenant_hits: Family::default(),
             rule_hits: Family::default(),
+            snapshots: Counter::default(),
+            snapshot_failures: Counter::default(),
             kafka: Kafka::new(&mut registry),
             registry: Registry::default(),
             of_tenants: Registry::default(),
@@ -187,6 +180,8 @@ impl Metrics {
         registry.register("requests", "HTTP requests, by route and status", metrics.requests.clone());
         registry.register("request_seconds", "From a request to its answer", metrics.request_seconds.clone());
         registry.register("rules", "Rules in service", metrics.rules.clone());
+        registry.register("snapshots", "Snapshots of state that were written", metrics.snapshots.clone());
+        registry.register("snapshot_failures", "Snapshots of state that could not be written", metrics.snapshot_failures.clone());
         registry.register("waiting_requests", "Requests that wait to be judged", metrics.waiting.clone());
         registry.register("journal_bytes", "Bytes of the journal's files", metrics.journal_bytes.clone());
         registry.register("state_bytes", "Bytes of memory that windows and patterns take", metrics.state_bytes.clone());
@@ -270,6 +265,18 @@ impl Metrics {
         );
         of("patterns", stream.patterns().map_or(0, |patterns| patterns.bytes()));
         self.journal_bytes.set(journal_bytes as i64);
+    }
+
+    /// Whether a snapshot was written, or why not.
+    pub fn snapshot(&self, written: Result<bool, &str>) {
+        match written {
+            Ok(true) => _ = self.snapshots.inc(),
+            Ok(false) => {}
+            Err(problem) => {
+                self.snapshot_failures.inc();
+                tracing::warn!(problem, "a snapshot was not written; the next one has all of the state");
+            }
+        }
     }
 
     pub fn request(&self, route: &str, status: u16, took: Duration) {

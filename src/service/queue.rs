@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Rows that a line may give each time it is its turn. One that asks for more saves up for it.
 const TURN_ROWS: usize = 1024;
@@ -79,12 +80,15 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
         Ok(())
     }
 
-    /// Takes items of `rows_max` rows together, at least one; waits for it. `None` once the queue has ended and is empty.
-    pub fn take(&self, rows_max: usize) -> Option<Vec<T>> {
+    /// Takes items of `rows_max` rows together, at least one, or none where none comes within `wait`. `None` once the queue has ended and is empty.
+    pub fn take(&self, rows_max: usize, wait: Duration) -> Option<Vec<T>> {
         let state = self.state();
-        let waited = self.changed.wait_while(state, |state| state.waiting == 0 && !state.ended);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        (state.waiting > 0).then(|| state.batch(rows_max))
+        let waited = self.changed.wait_timeout_while(state, wait, |state| state.waiting == 0 && !state.ended);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.waiting > 0 {
+            return Some(state.batch(rows_max));
+        }
+        (!state.ended).then(Vec::new)
     }
 
     /// Items that wait.
@@ -153,6 +157,8 @@ impl<K: Clone + Eq + Hash, T> State<K, T> {
 mod tests {
     use super::*;
 
+    const WAIT: Duration = Duration::from_secs(60);
+
     const BATCH: usize = 8192;
 
     /// In which of the next batches the items named `b` are, where `a` brings many large ones before; `alone`: whether each name has a line of its own.
@@ -167,7 +173,7 @@ mod tests {
             if queue.waiting() == 0 {
                 break;
             }
-            let batch = queue.take(BATCH).unwrap();
+            let batch = queue.take(BATCH, WAIT).unwrap();
             assert!(!batch.is_empty() && (batch.len() == 1 || batch.iter().map(|(_, rows)| rows).sum::<usize>() <= BATCH), "{batch:?}");
             found.extend(batch.iter().filter(|(name, _)| *name == "b").map(|_| number));
         }
@@ -189,7 +195,7 @@ mod tests {
         }
         let mut given = [0_usize; 3];
         for _ in 0..12 {
-            queue.take(BATCH).unwrap().into_iter().for_each(|(line, rows)| given[line] += rows);
+            queue.take(BATCH, WAIT).unwrap().into_iter().for_each(|(line, rows)| given[line] += rows);
         }
         let (least, most) = (given.iter().min().unwrap(), given.iter().max().unwrap());
         assert!(most - least <= 5000 + TURN_ROWS && *least > 20_000, "{given:?}");
@@ -201,7 +207,7 @@ mod tests {
         (0..100_u32).for_each(|number| queue.push(&((number % 3) as u8), (number as usize * 37) % 900, number).unwrap());
         let mut seen = Vec::new();
         while queue.waiting() > 0 {
-            seen.extend(queue.take(1000).unwrap());
+            seen.extend(queue.take(1000, WAIT).unwrap());
         }
         assert_eq!(seen.len(), 100);
         for line in 0..3 {
@@ -217,10 +223,10 @@ mod tests {
         assert_eq!(queue.push(&1, 1, 3), Ok(()), "another line has room");
         queue.end();
         assert_eq!(queue.push(&1, 1, 4), Err(Refusal::Ended));
-        assert_eq!((queue.take(1000), queue.take(1000)), (Some(vec![0, 1, 3]), None));
+        assert_eq!((queue.take(1000, WAIT), queue.take(1000, WAIT)), (Some(vec![0, 1, 3]), None));
         let queue: Queue<u8, u8> = Queue::new(2);
         queue.push(&0, 1, 0).unwrap();
         queue.abandon();
-        assert_eq!((queue.push(&0, 1, 1), queue.take(1), queue.waiting()), (Err(Refusal::Ended), None, 0));
+        assert_eq!((queue.push(&0, 1, 1), queue.take(1, WAIT), queue.waiting()), (Err(Refusal::Ended), None, 0));
     }
 }

@@ -5,6 +5,7 @@
 use super::answer;
 use super::config;
 use super::journal::Journal;
+use super::keeper::Keeper;
 use super::limits::Limits;
 use super::metrics::{Metrics, Stages};
 use super::owners::Owners;
@@ -15,13 +16,14 @@ use crate::codec::{Decoded, Decoder, Request as ReadRequest};
 use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
 use crate::live::{LiveEngine, Snapshot};
-use crate::stream::{Judged, Stream};
+use crate::stream::{Judged, Settings as StreamSettings, Stream};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufReader;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +31,10 @@ use tokio::sync::oneshot;
 
 /// Findings that are kept to be asked for.
 const FINDINGS: usize = 10_000;
+
+/// How long to wait for requests, before snapshots are looked after; while one is being taken, and otherwise.
+const STEP: Duration = Duration::from_millis(1);
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Rows that are read of the journal at a time.
 const REPLAY_ROWS: usize = 8192;
@@ -121,25 +127,47 @@ pub struct Scorer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// How events are judged, and how state outlasts the process.
+pub struct Settings {
+    pub stream: StreamSettings,
+    /// Where snapshots of the state are.
+    pub folder: PathBuf,
+    /// How often one is taken.
+    pub every: Duration,
+    /// Events of the journal that state is made of where there is no snapshot.
+    pub events: u64,
+    /// Requests of one tenant that may wait.
+    pub waiting_max: usize,
+    /// Rows that are judged together.
+    pub rows_max: usize,
+}
+
 impl Scorer {
-    /// Makes the state of the events in the journal, and begins to judge.
+    /// Makes the state of the last snapshot and the events in the journal since, and begins to judge.
     ///
     /// # Errors
-    /// A journal that cannot be read, or a thread that cannot be begun.
+    /// State or a journal that cannot be read, or a thread that cannot be begun.
     pub fn begin(
         live: Arc<LiveEngine>,
-        mut stream: Stream,
         journal: Journal,
-        keep: u64,
-        sizes: (usize, usize),
+        settings: Settings,
         shared: Arc<Shared>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
-        let (waiting, rows_max) = sizes;
-        replay(&mut stream, &live.snapshot(), &journal, keep)?;
-        let queue = Arc::new(Queue::new(waiting));
+        let rules = live.snapshot();
+        let next = journal.next_row();
+        let (keeper, found) = Keeper::open(&settings.folder, &journal.name, &settings.stream, &rules, next)?;
+        let (mut stream, from) = match found {
+            Some(found) => (found.stream, found.position),
+            None => (Stream::new(settings.stream.clone()), next.saturating_sub(settings.events)),
+        };
+        stream.follow(&rules).map_err(|broken| broken.to_string())?;
+        if stream.has_state() {
+            replay(&mut stream, &rules, &journal, from)?;
+        }
+        let queue = Arc::new(Queue::new(settings.waiting_max));
         let ending = Ending(Arc::clone(&queue));
-        let mut worker = Worker { live, stream, journal, rows_max, shared: Arc::clone(&shared), metrics };
+        let mut worker = Worker { live, stream, keeper, journal, settings, shared: Arc::clone(&shared), metrics };
         let thread = std::thread::Builder::new().name("score".to_owned()).spawn(move || worker.work(&ending.0));
         let thread = thread.map_err(|error| format!("no thread for judging events: {error}"))?;
         Ok(Self { queue, shared, thread: Mutex::new(Some(thread)) })
@@ -183,17 +211,20 @@ impl Drop for Ending {
     }
 }
 
-/// Has a stream see the last events of a journal again; nothing is told of them.
-fn replay(stream: &mut Stream, snapshot: &Arc<Snapshot>, journal: &Journal, events: u64) -> Result<(), String> {
+/// Has a stream see the events of a journal from number `from` on again; nothing is told of them.
+fn replay(stream: &mut Stream, snapshot: &Arc<Snapshot>, journal: &Journal, from: u64) -> Result<(), String> {
     let schema = Arc::new(snapshot.base().event_schema().clone());
-    for (first, path) in journal.files(events) {
+    for (first, path) in journal.files(journal.next_row() - from) {
         let about = |error: String| format!("{}: {error}", path.display());
         let file = File::open(&path).map_err(|error| about(error.to_string()))?;
         let mut decoder = JsonDecoder::new(BufReader::with_capacity(1 << 20, file), request(&schema, REPLAY_ROWS));
         let mut row = first;
         while let Some(decoded) = decoder.decode().map_err(about)? {
-            let (batch, _) = batch_of(&schema, decoded, row);
-            row += batch.1;
+            let rows = decoded.input_rows as u64;
+            let seen = from.saturating_sub(row).min(rows);
+            let decoded = decoded.slice(seen as usize, (rows - seen) as usize);
+            let (batch, _) = batch_of(&schema, decoded, row + seen);
+            row += rows;
             stream.take(&batch.0, snapshot).map_err(|error| error.to_string())?;
         }
     }
@@ -216,23 +247,32 @@ fn batch_of(schema: &Schema, decoded: Decoded, first: u64) -> ((EventBatch, u64)
 struct Worker {
     live: Arc<LiveEngine>,
     stream: Stream,
+    keeper: Keeper,
     journal: Journal,
-    rows_max: usize,
+    settings: Settings,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
 }
 
 impl Worker {
     fn work(&mut self, waiting: &Waiting) {
-        while let Some(requests) = waiting.take(self.rows_max) {
-            self.judge(requests);
-            if self.shared.trouble().is_some() {
-                break;
+        loop {
+            let wait = if self.keeper.is_busy() { STEP } else { IDLE };
+            let Some(requests) = waiting.take(self.settings.rows_max, wait) else { break };
+            if !requests.is_empty() {
+                self.judge(requests);
             }
+            if self.shared.trouble().is_some() {
+                return;
+            }
+            let kept = self.keeper.keep(&mut self.stream, self.journal.next_row(), self.settings.every);
+            self.metrics.snapshot(kept.as_ref().map(Option::is_some).map_err(String::as_str));
         }
         if let Err(error) = self.journal.sync() {
             tracing::error!(%error, "the journal may not be on disk");
         }
+        let kept = self.keeper.take(&mut self.stream, self.journal.next_row());
+        self.metrics.snapshot(kept.as_ref().map(|()| true).map_err(String::as_str));
     }
 
     fn judge(&mut self, mut requests: Vec<Request>) {
@@ -296,7 +336,9 @@ impl Worker {
             written.map_err(|error| format!("the journal cannot be written: {error}"))?;
         }
         stages.end("journal");
-        let judged = self.stream.take(&batch, snapshot).map_err(|broken| {
+        let followed = self.keeper.follow(&mut self.stream, snapshot);
+        followed.iter().flatten().for_each(|problem| self.metrics.snapshot(Err(problem)));
+        let judged = followed.and_then(|_| self.stream.take(&batch, snapshot)).map_err(|broken| {
             let problem = format!("the state is lost until the next start: {broken}");
             *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.clone());
             problem

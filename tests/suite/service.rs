@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_dynamic-cep");
@@ -207,6 +208,15 @@ fn told(decision: &Value) -> (Value, Value, Value) {
     (decision["id"].clone(), decision["rules"].clone(), json!(findings))
 }
 
+/// Milliseconds between two snapshots.
+const NEVER: &str = "100000000";
+const OFTEN: &str = "1";
+
+fn has_snapshot(process: &Process) -> bool {
+    let metrics = process.call("GET", "/metrics", &Value::Null).1;
+    metrics.as_str().is_some_and(|text| text.lines().any(|line| line.starts_with("dynamic_cep_snapshots_total") && !line.ends_with(" 0")))
+}
+
 /// Kills the process again and again: it goes on where it was, whatever it had begun.
 #[test]
 fn a_process_that_is_killed_goes_on_where_it_was() {
@@ -222,33 +232,44 @@ fn a_process_that_is_killed_goes_on_where_it_was() {
     let found = right.iter().find_map(|(_, _, findings)| findings.get(0)).expect("a finding");
     assert!(found["rule"] == "all/main/rises" && found["last_row"].is_u64() && found["measures"]["low"].is_i64(), "{found}");
 
-    let run = |forgets: bool| {
+    let run = |removes: Option<&str>, snapshot_ms: &str, events_max: &str| {
         let cut = folder();
-        let process = Process::start(cut.path(), None);
+        let more = [("DYNAMIC_CEP_ENGINE_SNAPSHOT_MS", snapshot_ms), ("DYNAMIC_CEP_JOURNAL_EVENTS", events_max)];
+        let process = Process::start_with(cut.path(), None, &more);
         let (version, key) = (process.push("all", WINDOWS), process.key.clone());
         process.activate("all", version);
         let mut process = Some(process);
         let mut answers = Vec::new();
         for (row, event) in events.iter().enumerate() {
             if row % 13 == 12 {
-                process.take().expect("it runs").kill();
+                let running = process.take().expect("it runs");
+                while row == 12 && snapshot_ms == OFTEN && !has_snapshot(&running) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                running.kill();
                 let journal = cut.path().join("journal/00000000000000000000.ndjson");
-                if forgets {
-                    std::fs::write(&journal, "").expect("a file");
+                match removes {
+                    Some("state") => std::fs::remove_dir_all(cut.path().join("state")).expect("it is removed"),
+                    Some(_) => std::fs::write(&journal, "").expect("a file"),
+                    None => {}
                 }
                 // What a process that is killed may leave behind.
                 let mut text = std::fs::read(&journal).expect("a journal");
                 text.extend(b"{\"id\": \"half");
                 std::fs::write(&journal, text).expect("a file");
-                process = Some(Process::start(cut.path(), Some(&key)));
+                process = Some(Process::start_with(cut.path(), Some(&key), &more));
             }
             answers.push(process.as_ref().expect("it runs").score(event));
         }
         let ids: BTreeSet<String> = answers.iter().map(|answer| answer["decision_id"].to_string()).collect();
         (answers.iter().map(told).collect::<Vec<_>>(), ids.len())
     };
-    assert_eq!(run(false), (right.clone(), events.len()));
-    assert_ne!(run(true).0, right, "a process that forgets is noticed");
+    let right = (right, events.len());
+    assert_eq!(run(None, NEVER, "1"), right, "from the journal since the rules began");
+    assert_eq!(run(None, OFTEN, "1"), right, "from snapshots, and what came since");
+    assert_eq!(run(Some("state"), NEVER, "1000"), right, "from the journal alone");
+    assert_ne!(run(Some("state"), OFTEN, "1").0, right.0, "state that is missing is noticed");
+    assert_ne!(run(Some("journal"), NEVER, "1000").0, right.0, "a process that forgets is noticed");
 }
 
 /// Rules change while events are judged: each event is judged by the rules of one generation, the one that it names.

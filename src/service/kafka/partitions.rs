@@ -90,14 +90,8 @@ impl Partitions {
         if messages.is_empty() {
             return Ok(None);
         }
-        if !held.stream.is_for(rules) {
-            // Its copy is of state that the rules are about to change.
-            held.keeper.complete(&mut held.stream).unwrap_or_else(|problem| unwritten(&problem, &self.settings.metrics));
-            let followed = held.stream.follow(rules).map_err(|broken| broken.to_string())?;
-            if followed.begun > 0 {
-                held.keeper.hurry();
-            }
-        }
+        let given_up = held.keeper.follow(&mut held.stream, rules).map_err(|broken| broken.to_string())?;
+        given_up.iter().for_each(|problem| self.settings.metrics.snapshot(Err(problem)));
         let (partition, next) = (messages.partition.clone(), messages.next());
         let (told, messages) = messages.split_at(held.untold);
         for (messages, outbox) in [(told, None), (messages, Some(outbox))] {
@@ -112,25 +106,11 @@ impl Partitions {
     }
 
     /// Goes on with snapshots of what was committed, and begins those that are due.
-    ///
-    /// # Errors
-    /// State that is lost: it must be made anew.
-    pub fn keep(&mut self) -> Result<(), String> {
-        for held in self.held.values_mut() {
-            if held.keeper.is_due(self.settings.every) && held.next >= held.untold {
-                held.keeper.begin(&mut held.stream, held.next.cast_unsigned())?;
-            }
-            held.keeper.step(&mut held.stream, false)?;
-            match held.keeper.settle(&mut held.stream, false) {
-                Ok(Some(_)) => self.settings.metrics.kafka.snapshots.inc_by(1),
-                Ok(None) => 0,
-                Err(problem) => {
-                    unwritten(&problem, &self.settings.metrics);
-                    0
-                }
-            };
+    pub fn keep(&mut self) {
+        for held in self.held.values_mut().filter(|held| held.next >= held.untold) {
+            let kept = held.keeper.keep(&mut held.stream, held.next.cast_unsigned(), self.settings.every);
+            self.settings.metrics.snapshot(kept.as_ref().map(Option::is_some).map_err(String::as_str));
         }
-        Ok(())
     }
 
     /// The partitions, with the next offset of each.
@@ -138,11 +118,6 @@ impl Partitions {
         let forwarded = self.forwarded.iter().map(|(partition, next)| (partition, *next));
         self.held.iter().map(|(partition, held)| (partition, held.next)).chain(forwarded)
     }
-}
-
-fn unwritten(problem: &str, metrics: &Metrics) {
-    metrics.kafka.snapshot_failures.inc();
-    tracing::warn!(problem, "a snapshot was not written; the next one has all of the state");
 }
 
 impl Owner for Partitions {
@@ -195,7 +170,7 @@ impl Owner for Partitions {
             && held.next >= held.untold
             && let Err(problem) = held.keeper.take(&mut held.stream, held.next.cast_unsigned())
         {
-            unwritten(&problem, &self.settings.metrics);
+            self.settings.metrics.snapshot(Err(&problem));
         }
     }
 }

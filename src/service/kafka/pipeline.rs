@@ -109,7 +109,7 @@ impl Worker {
                 self.judge(source, sink, messages, &mut outbox)?;
                 self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
-            source.owner().keep()?;
+            source.owner().keep();
             if lag.elapsed() > LAG {
                 lag = Instant::now();
                 self.tell_lag(source);
