@@ -399,7 +399,8 @@ fn sensitive_fields_are_told_to_nobody() {
     assert!(hash.starts_with("hash:") && finding["measures"]["of"] == hash, "{finding}");
     assert!(finding["measures"]["told"].as_str().is_some_and(|told| told.starts_with("hash:") && told != hash), "{finding}");
     assert!(said.contains("the field is sensitive"), "{said}");
-    let (_, other) = said_of_a_card("sensitive: [card, id]\n");
+    let (said, other) = said_of_a_card("sensitive: [card, id]\n");
+    assert!(said.contains("\"id\":\"hash:") && !said.contains("\"id\":1"), "{said}");
     assert!(other["partition"]["card"].is_string() && other["partition"]["card"] != hash, "each process has a key of its own");
 
     let (open, finding) = said_of_a_card("");
