@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 
 /// What the routes say of themselves.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -35,8 +35,8 @@ const LISTED_MAX: usize = 1000;
 /// Bytes of a name of a tenant, a rule set, a key.
 const NAME_BYTES: usize = 64;
 
-/// Routes that tell how the process is.
-const WATCHED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Routes for everyone, at any time.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/v1/openapi.json"];
 
 type Handle = State<Arc<Service>>;
 type Answered<T = Json<Value>> = Result<T, Problem>;
@@ -89,20 +89,33 @@ async fn wrong_method() -> Problem {
 
 async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    // Whoever watches the process sees it under any load.
-    let place = (!WATCHED.contains(&request.uri().path())).then(|| service.shared.limits.enter());
-    let response = if let Some(None) = place {
-        let most = service.config.limits.requests_in_flight;
-        Problem::too_many(format!("{most} requests are being answered already"), Duration::from_secs(1)).into_response()
-    } else {
-        if let Some((jwt, token)) = service.jwt.as_ref().zip(shown(request.headers())) {
-            jwt.refresh(token, begun).await;
-        }
-        told(next.run(request).await).await
+    let response = match admitted(&service, request.uri().path(), request.headers(), begun).await {
+        Ok(_place) => told(next.run(request).await).await,
+        Err(problem) => problem.into_response(),
     };
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
     service.metrics.request(route, response.status().as_u16(), begun.elapsed());
     response
+}
+
+/// Whether a request is looked at, with its place among those that are: strangers, and who asks too often, are refused before anything of a body is read.
+async fn admitted<'s>(service: &'s Service, path: &str, headers: &HeaderMap, now: Instant) -> Answered<Option<SemaphorePermit<'s>>> {
+    if OPEN.contains(&path) {
+        return Ok(None);
+    }
+    if let Some((jwt, token)) = service.jwt.as_ref().zip(shown(headers)) {
+        jwt.refresh(token, now).await;
+    }
+    let (key, limits) = (identified(service, headers)?, &service.config.limits);
+    service
+        .shared
+        .limits
+        .request(&key.id, now)
+        .map_err(|wait| Problem::too_many(format!("a key may send {} requests a second", limits.requests_per_second), wait))?;
+    let place = service.shared.limits.enter().ok_or_else(|| {
+        Problem::too_many(format!("{} requests are being answered already", limits.requests_in_flight), Duration::from_secs(1))
+    });
+    place.map(Some)
 }
 
 /// What the framework refuses (a path, a body that is too long) is told as a problem, too.
@@ -125,14 +138,16 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(|| text(HeaderName::from_static("x-api-key"))).map(str::trim)
 }
 
-/// Who calls, if they may do this: `tenant` is whose things it is about, or none where it is about everyone's.
-fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>) -> Answered<Key> {
+/// Who calls.
+fn identified(service: &Service, headers: &HeaderMap) -> Answered<Key> {
     let unknown = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "who calls is not known", detail);
     let shown = shown(headers).ok_or_else(|| unknown("send a key: `Authorization: Bearer dcep_…`"))?;
-    let key = service.caller(shown).map_err(|why| unknown(&why))?;
-    service.shared.limits.request(&key.id, Instant::now()).map_err(|wait| {
-        Problem::too_many(format!("a key may send {} requests a second", service.config.limits.requests_per_second), wait)
-    })?;
+    service.caller(shown).map_err(|why| unknown(&why))
+}
+
+/// Who calls, if they may do this: `tenant` is whose things it is about, or none where it is about everyone's.
+fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>) -> Answered<Key> {
+    let key = identified(service, headers)?;
     permitted(&key, act, tenant)?;
     Ok(key)
 }

@@ -91,6 +91,48 @@ fn callers_and_tenants_have_limits() {
     assert_eq!(with(&process, &keys[1], "POST", "/v1/score", &json!({"amount": 1})).0, 200, "another key");
 }
 
+/// Begins a request whose body does not come yet.
+fn begun(process: &Process, key: &str, bytes: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(process.url.strip_prefix("http://").expect("an address")).expect("a connection");
+    let head = format!(
+        "POST /v1/score HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: {bytes}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("it is taken");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit");
+    stream
+}
+
+/// Strangers are refused before their bodies are read; those who are known have a place each, and who watches the process needs none.
+#[test]
+fn requests_have_places() {
+    let folder = folder();
+    let process = Process::start_with(folder.path(), None, &[("DYNAMIC_CEP_LIMITS_REQUESTS_IN_FLIGHT", "1")]);
+    let version = process.push("all", &large(10, "review"));
+    process.activate("all", version);
+    let answer = |mut stream: TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer in time");
+        answer
+    };
+    let refused = answer(begun(&process, "dcep_00_00", 900_000));
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    let mut slow = begun(&process, &process.key, 14);
+    let since = Instant::now();
+    loop {
+        let (status, told) = process.call("GET", "/v1/status", &Value::Null);
+        if status == 429 {
+            assert!(told["detail"].as_str().unwrap().contains("1 requests are being answered"), "{told}");
+            break;
+        }
+        assert!(status == 200 && since.elapsed() < Duration::from_secs(30), "{status} {told}");
+    }
+    assert_eq!(process.call("GET", "/healthz", &Value::Null).0, 200);
+    slow.write_all(b"{\"amount\": 11}").expect("the rest");
+    let judged = answer(slow);
+    assert!(judged.starts_with("HTTP/1.1 200") && judged.contains("all/main/large"), "{judged}");
+    assert_eq!(process.call("GET", "/v1/status", &Value::Null).0, 200, "the place is free again");
+}
+
 /// Windows of a tenant whose state is more than it may have are not known, and those of others are.
 #[test]
 fn state_of_tenants_is_bounded() {
@@ -357,7 +399,8 @@ fn sensitive_fields_are_told_to_nobody() {
     assert!(hash.starts_with("hash:") && finding["measures"]["of"] == hash, "{finding}");
     assert!(finding["measures"]["told"].as_str().is_some_and(|told| told.starts_with("hash:") && told != hash), "{finding}");
     assert!(said.contains("the field is sensitive"), "{said}");
-    let (_, other) = said_of_a_card("sensitive: [card, id]\n");
+    let (said, other) = said_of_a_card("sensitive: [card, id]\n");
+    assert!(said.contains("\"id\":\"hash:") && !said.contains("\"id\":1"), "{said}");
     assert!(other["partition"]["card"].is_string() && other["partition"]["card"] != hash, "each process has a key of its own");
 
     let (open, finding) = said_of_a_card("");
