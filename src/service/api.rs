@@ -1,7 +1,8 @@
 //! HTTP: routes, who may call them, and what they answer. `openapi.json` beside this file says the same for machines.
 
 use super::auth::{Act, Key, Role};
-use super::core::{PushedFile, Service, now, status};
+use super::core::{PushedFile, Service, now};
+use super::deploy::status;
 use super::problem::Problem;
 use super::registry::{ALL, Active, Actor, Version};
 use super::scorer::{Answer, Refusal, Request as ScoreRequest};
@@ -134,7 +135,9 @@ async fn healthz() -> &'static str {
 async fn readyz(State(service): Handle) -> Answered<&'static str> {
     let unready = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready", detail);
     let ended = service.running().filter(|running| running.scorer.has_ended()).map(|_| "nobody judges events any more".to_owned());
-    match service.shared.trouble().or(ended) {
+    // What it is may name things of tenants.
+    let behind = service.behind().map(|_| "not all that the registry says is in service; the log of the process tells why".to_owned());
+    match service.shared.trouble().or(ended).or(behind) {
         Some(trouble) => Err(unready(trouble)),
         None => Ok("ready\n"),
     }
@@ -349,7 +352,7 @@ async fn remove_key(State(service): Handle, headers: HeaderMap, Path(id): Path<S
     edit.remove_key(&id).await?;
     edit.log(&actor(&key), "key.remove", found.tenant.as_deref().unwrap_or(ALL), &json!({"key": id})).await?;
     edit.commit().await?;
-    service.reload_keys().await?;
+    service.follow().await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -468,8 +471,7 @@ struct Activation {
     version: i64,
 }
 
-fn in_service(active: &Active, service: &Service) -> Json<Value> {
-    let generation = service.running().map(|running| running.live.snapshot().generation().to_string());
+fn in_service(active: &Active, generation: &str) -> Json<Value> {
     Json(json!({"version": active.version, "shadow": active.shadow, "generation": generation}))
 }
 
@@ -477,8 +479,8 @@ async fn activate(State(service): Handle, headers: HeaderMap, Path((tenant, rule
     let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
     let Activation { version } = body(&bytes)?;
     let active = Active { tenant, rule_set, version, shadow: false };
-    service.activate(&active, &actor(&key), "version.activate").await?;
-    Ok(in_service(&active, &service))
+    let generation = service.activate(&active, &actor(&key), "version.activate").await?;
+    Ok(in_service(&active, &generation))
 }
 
 async fn deactivate(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered<StatusCode> {
@@ -495,15 +497,15 @@ async fn rollback(State(service): Handle, headers: HeaderMap, Path((tenant, rule
     let before = service.registry.live_before(&tenant, &rule_set).await?;
     let version = before.ok_or_else(|| Problem::conflict(format!("no version of {tenant}/{rule_set} was live before")))?;
     let active = Active { tenant, rule_set, version, shadow: false };
-    service.activate(&active, &actor(&key), "version.rollback").await?;
-    Ok(in_service(&active, &service))
+    let generation = service.activate(&active, &actor(&key), "version.rollback").await?;
+    Ok(in_service(&active, &generation))
 }
 
 async fn shadow(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, version)): Path<(String, String, i64)>) -> Answered {
     let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
     let active = Active { tenant, rule_set, version, shadow: true };
-    service.activate(&active, &actor(&key), "version.shadow").await?;
-    Ok(in_service(&active, &service))
+    let generation = service.activate(&active, &actor(&key), "version.shadow").await?;
+    Ok(in_service(&active, &generation))
 }
 
 async fn remove_shadow(
@@ -534,8 +536,8 @@ async fn switch(
     let unknown =
         |name: &str| Problem::bad_request(format!("there is no status `{name}`; live, shadow, off, or null for what the version says"));
     let to = name.as_deref().map(|name| status(name).ok_or_else(|| unknown(name))).transpose()?;
-    service.switch(&tenant, &rule_set, &rule, to, &actor(&key)).await?;
-    Ok(Json(json!({"rule": rule, "status": name})))
+    let generation = service.switch(&tenant, &rule_set, &rule, to, &actor(&key)).await?;
+    Ok(Json(json!({"rule": rule, "status": name, "generation": generation})))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub http: Http,
     pub registry: Registry,
+    pub store: Store,
     pub engine: Engine,
     pub journal: Journal,
 }
@@ -30,10 +31,20 @@ pub struct Http {
     pub push_bytes_max: usize,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
-    /// `postgres://…` or `sqlite://…`; empty: a file of SQLite in the data folder.
+    /// `postgres://…` or `sqlite://…`; empty: a file of SQLite in the data folder. Processes with the same registry and store have the same rules in service.
+    pub url: String,
+    /// How often a process looks whether another one has changed anything.
+    pub poll_ms: u64,
+}
+
+/// What the registry names by hashes: compiled rules, pushed files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// A folder, `file://…` or plain, that all processes of a registry reach; empty: `artifacts` in the data folder.
     pub url: String,
 }
 
@@ -76,6 +87,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./dynamic-cep-data"),
             http: Http::default(),
             registry: Registry::default(),
+            store: Store::default(),
             engine: Engine::default(),
             journal: Journal::default(),
         }
@@ -85,6 +97,12 @@ impl Default for Config {
 impl Default for Http {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), body_bytes_max: 16 << 20, push_bytes_max: 1 << 30 }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { url: String::new(), poll_ms: 200 }
     }
 }
 
@@ -131,12 +149,28 @@ impl Config {
             ("engine.threads", self.engine.threads),
             ("engine.batch_rows_max", self.engine.batch_rows_max),
             ("engine.waiting_max", self.engine.waiting_max),
+            ("registry.poll_ms", usize::try_from(self.registry.poll_ms).unwrap_or(usize::MAX)),
             ("http.body_bytes_max", self.http.body_bytes_max),
             ("http.push_bytes_max", self.http.push_bytes_max),
         ];
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
-            None => Ok(()),
+            None => self.store_folder().map(drop),
+        }
+    }
+
+    /// Where the store is.
+    ///
+    /// # Errors
+    /// A URL that names no folder.
+    pub fn store_folder(&self) -> Result<PathBuf, String> {
+        let url = &self.store.url;
+        match url.strip_prefix("file://") {
+            None if url.is_empty() => Ok(self.data_dir.join("artifacts")),
+            None if url.contains("://") => Err(format!("store.url is `{url}`; it must be a folder, `file:///…` or a path")),
+            None => Ok(PathBuf::from(url)),
+            Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
+            Some(_) => Err(format!("store.url is `{url}`; behind `file://` comes a whole path, which begins with `/`")),
         }
     }
 
@@ -190,6 +224,8 @@ mod tests {
         assert_eq!(config.http.body_bytes_max, Http::default().body_bytes_max);
         assert_eq!(read("[registry]\nurl = \"postgres://h/d\"", &[]).unwrap().registry_url(), "postgres://h/d");
         assert_eq!(read("data_dir = \"d\"", &[]).unwrap().registry_url(), "sqlite://d/registry.db?mode=rwc");
+        let store = |url: &str| read(&format!("data_dir = \"d\"\n[store]\nurl = \"{url}\""), &[]).unwrap().store_folder().unwrap();
+        assert_eq!([store(""), store("s/t"), store("file:///s t")], ["d/artifacts", "s/t", "/s t"].map(PathBuf::from));
     }
 
     #[test]
@@ -201,6 +237,9 @@ mod tests {
         wrong("[http]\nlisten = \"nowhere\"", &[], &["line 2", "socket address"]);
         wrong("[http]\nlisen = \"127.0.0.1:1\"", &[], &["line 2", "unknown field `lisen`", "`listen`"]);
         wrong("[engine]\nthreads = 0", &[], &["engine.threads"]);
+        wrong("[registry]\npoll_ms = 0", &[], &["registry.poll_ms"]);
+        wrong("[store]\nurl = \"gopher://x/y\"", &[], &["store.url", "gopher", "a folder"]);
+        wrong("[store]\nurl = \"file://x/y\"", &[], &["store.url", "whole path"]);
         wrong("[engine]\nbackend = \"tpu\"", &[], &["line 2", "`cpu`, `gpu`, `auto`"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "many")], &["DYNAMIC_CEP_ENGINE_THREADS=many", "expected usize"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "-1")], &["DYNAMIC_CEP_ENGINE_THREADS=-1"]);

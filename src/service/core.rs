@@ -2,13 +2,14 @@
 
 use super::auth::{Key, Keys, Role};
 use super::config::{Backend, Config};
-use super::deploy::{self, Entry};
+use super::deploy::{self, Entry, status_name};
+use super::follow::{Deployed, Missing, put_in_service};
 use super::journal::Journal;
 use super::metrics::Metrics;
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Registry, Tenant, Version};
+use super::registry::{ALL, Active, Actor, Edit, Registry, SCHEMA, Tenant, Version};
 use super::scorer::{Scorer, Shared};
-use super::store::Store;
+use super::store::{Store, make_folder};
 use crate::compile::files::RuleFiles;
 use crate::compile::{Context, compile};
 use crate::engine::router::Choice;
@@ -28,9 +29,6 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-/// The name of the schema in the registry.
-const SCHEMA: &str = "schema";
-
 /// Rules in service, and who judges by them. There is none as long as no schema is known.
 pub struct Running {
     pub live: Arc<LiveEngine>,
@@ -44,13 +42,13 @@ pub struct Service {
     pub registry: Registry,
     pub metrics: Arc<Metrics>,
     pub shared: Arc<Shared>,
-    store: Store,
+    pub(super) store: Store,
     keys: RwLock<Keys>,
     running: RwLock<Option<Arc<Running>>>,
-    /// The versions in service. Whoever changes what is in service, or the registry, holds it.
-    deployed: tokio::sync::Mutex<Vec<Entry>>,
-    /// Held while the schema is set: judging begins once.
-    beginning: tokio::sync::Mutex<()>,
+    /// The versions in service. Whoever changes what is in service holds it.
+    pub(super) deployed: tokio::sync::Mutex<Deployed>,
+    /// Why not all that the registry says is in service.
+    pub(super) behind: RwLock<Option<String>>,
 }
 
 /// A file that a push brings.
@@ -81,7 +79,9 @@ impl Service {
     pub async fn open(config: Config) -> Result<(Self, Option<String>), String> {
         let about = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
         let folder = config.data_dir.clone();
-        let store = Store::open(folder.join("artifacts")).map_err(|error| about(&folder.display().to_string(), &error))?;
+        make_folder(&folder).map_err(|error| about(&folder.display().to_string(), &error))?;
+        let stored = config.store_folder()?;
+        let store = Store::open(stored.clone()).map_err(|error| about(&stored.display().to_string(), &error))?;
         let registry = Registry::open(&config.registry_url()).await.map_err(|error| about("the registry cannot be opened", &error))?;
         let service = Self {
             registry,
@@ -91,36 +91,38 @@ impl Service {
             keys: RwLock::default(),
             running: RwLock::default(),
             deployed: tokio::sync::Mutex::default(),
-            beginning: tokio::sync::Mutex::default(),
+            behind: RwLock::default(),
             config,
         };
         let read = |error: sqlx::Error| about("the registry cannot be read", &error);
         let shown = service.first_key().await.map_err(|problem| problem.detail)?;
-        service.reload_tenants().await.map_err(read)?;
-        if let Some(text) = service.registry.setting(SCHEMA).await.map_err(read)? {
-            let schema = Schema::parse("the registry's schema", text.as_bytes()).map_err(|error| error.to_string())?;
-            service.begin(schema).await?;
-        }
+        let said = service.registry.said().await.map_err(read)?;
+        service.catch_up(&mut *service.deployed.lock().await, said).await?;
         Ok((service, shown))
     }
 
     async fn first_key(&self) -> Result<Option<String>, Problem> {
-        let mut shown = None;
-        if self.registry.keys().await?.is_empty() {
-            let actor = Actor { name: "the first start".to_owned(), now: now() };
-            shown = Some(self.add_key("admin", Role::Admin, None, &actor).await?.1);
+        if !self.registry.keys().await?.is_empty() {
+            return Ok(None);
         }
-        self.reload_keys().await?;
-        Ok(shown)
+        let mut edit = self.registry.edit().await?;
+        // Another process may have begun meanwhile.
+        if !edit.keys().await?.is_empty() {
+            return Ok(None);
+        }
+        let actor = Actor { name: "the first start".to_owned(), now: now() };
+        let (_, shown) = put_key(&mut edit, ("admin", Role::Admin, None), &actor).await?;
+        edit.commit().await?;
+        Ok(Some(shown))
     }
 
-    pub async fn reload_keys(&self) -> Result<(), sqlx::Error> {
+    pub(super) async fn reload_keys(&self) -> Result<(), sqlx::Error> {
         let keys = Keys::new(self.registry.keys().await?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
-    async fn reload_tenants(&self) -> Result<(), sqlx::Error> {
+    pub(super) async fn reload_tenants(&self) -> Result<(), sqlx::Error> {
         let suspended = self.registry.tenants().await?.into_iter().filter(|tenant| tenant.suspended).map(|tenant| tenant.name);
         *self.shared.suspended.write().unwrap_or_else(PoisonError::into_inner) = suspended.collect();
         Ok(())
@@ -133,43 +135,47 @@ impl Service {
 
     /// Adds a key; its secret is given back, and kept nowhere.
     pub async fn add_key(&self, name: &str, role: Role, tenant: Option<&str>, actor: &Actor) -> Result<(Key, String), Problem> {
-        let (key, shown) = Key::new(name, role, tenant, actor.now).map_err(|error| Problem::internal(&error))?;
         let mut edit = self.registry.edit().await?;
-        edit.add_key(&key).await?;
-        let detail = json!({"key": key.id, "name": name, "role": role.name()});
-        edit.log(actor, "key.add", tenant.unwrap_or(ALL), &detail).await?;
+        let added = put_key(&mut edit, (name, role, tenant), actor).await?;
         edit.commit().await?;
-        self.reload_keys().await?;
-        Ok((key, shown))
+        self.follow().await;
+        Ok(added)
     }
 
     pub fn running(&self) -> Option<Arc<Running>> {
         self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn needed(&self) -> Result<Arc<Running>, Problem> {
+    pub(super) fn needed(&self) -> Result<Arc<Running>, Problem> {
         self.running().ok_or_else(|| {
             Problem::conflict("there is no schema yet; push a rule set of the tenant `all` with its schema.yaml, or PUT /v1/schema")
         })
     }
 
-    /// Begins to judge events of this schema by the versions that the registry has in service.
-    async fn begin(&self, schema: Schema) -> Result<(), String> {
-        let empty = compile(std::iter::empty(), &Context { schema: &schema, lists: &Lists::new(), limits: &Limits::default(), threads: 1 });
-        let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
-        let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);
+    /// Begins to judge events of this schema by these versions.
+    pub(super) async fn begin(&self, schema: Schema, entries: Vec<Entry>) -> Result<(), String> {
         let choice = match self.config.engine.backend {
             Backend::Cpu => Choice::Cpu,
             Backend::Gpu => Choice::Gpu,
             Backend::Auto => Choice::Auto,
         };
+        let live = self.engine(&schema, choice)?;
+        put_in_service(&live, &schema, Vec::new(), entries).await.map_err(|problem| problem.to_string())?;
+        let running = self.judging(live, schema, choice)?;
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
+        Ok(())
+    }
+
+    /// An engine without rules.
+    fn engine(&self, schema: &Schema, choice: Choice) -> Result<Arc<LiveEngine>, String> {
+        let empty = compile(std::iter::empty(), &Context { schema, lists: &Lists::new(), limits: &Limits::default(), threads: 1 });
+        let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
+        let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);
         let settings = LiveSettings { choice, threads: self.config.engine.threads, ..LiveSettings::default() };
-        let live = Arc::new(LiveEngine::new(artifact, Lists::new(), Limits::default(), settings)?);
-        let mut deployed = self.deployed.lock().await;
-        let read = |error: sqlx::Error| format!("the registry cannot be read: {error}");
-        let entries = self.entries(&self.registry.active().await.map_err(read)?).await?;
-        put_in_service(&live, &schema, &[], &entries).map_err(|problem| problem.detail)?;
-        *deployed = entries;
+        LiveEngine::new(artifact, Lists::new(), Limits::default(), settings).map(Arc::new)
+    }
+
+    fn judging(&self, live: Arc<LiveEngine>, schema: Schema, choice: Choice) -> Result<Running, String> {
         let config = &self.config;
         let sync = (config.journal.sync_ms > 0).then(|| Duration::from_millis(config.journal.sync_ms));
         let folder = config.data_dir.join("journal");
@@ -180,48 +186,27 @@ impl Service {
         let sizes = (config.engine.waiting_max, config.engine.batch_rows_max);
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
         let scorer = Scorer::begin(Arc::clone(&live), stream, journal, config.journal.events, sizes, shared, metrics)?;
-        let running = Arc::new(Running { live, scorer, schema });
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(running);
-        Ok(())
-    }
-
-    /// Versions in service, with their artifacts.
-    async fn entries(&self, active: &[Active]) -> Result<Vec<Entry>, String> {
-        let read = |error: sqlx::Error| format!("the registry cannot be read: {error}");
-        let switches = self.registry.switches().await.map_err(read)?;
-        let mut entries = Vec::new();
-        for one in active {
-            let version = self.registry.version(&one.tenant, &one.rule_set, one.version).await.map_err(read)?;
-            let version = version.ok_or_else(|| format!("version {} of {}/{} is not there", one.version, one.tenant, one.rule_set))?;
-            let of_set = switches.iter().filter(|switch| switch.tenant == one.tenant && switch.rule_set == one.rule_set);
-            let switched = of_set.filter_map(|switch| Some((switch.rule.clone(), status(&switch.status)?))).collect();
-            entries.push(Entry {
-                tenant: one.tenant.as_str().into(),
-                rule_set: one.rule_set.as_str().into(),
-                version: one.version,
-                shadow: one.shadow,
-                artifact: self.store.get(&version.hash)?,
-                switched,
-            });
-        }
-        Ok(entries)
+        Ok(Running { live, scorer, schema })
     }
 
     /// Sets the schema of the events, once.
     pub async fn set_schema(&self, text: &str, actor: &Actor) -> Result<(), Problem> {
-        let schema = Schema::parse("schema", text.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))?;
-        let _beginning = self.beginning.lock().await;
-        if let Some(running) = self.running() {
-            if running.schema == schema {
-                return Ok(());
-            }
-            return Err(Problem::conflict("the events have another schema already; a process has one"));
-        }
+        let schema = parsed(text)?;
         let mut edit = self.registry.edit().await?;
-        edit.set(SCHEMA, text).await?;
-        edit.log(actor, "schema.set", ALL, &json!({"fields": schema.fields().len()})).await?;
-        edit.commit().await?;
-        self.begin(schema).await.map_err(|error| Problem::internal(&error))
+        match edit.setting(SCHEMA).await? {
+            Some(known) if parsed(&known)? == schema => drop(edit),
+            Some(_) => return Err(Problem::conflict("the events have another schema already; a registry has one")),
+            None => {
+                edit.set(SCHEMA, text).await?;
+                edit.log(actor, "schema.set", ALL, &json!({"fields": schema.fields().len()})).await?;
+                edit.commit().await?;
+            }
+        }
+        if self.running().is_none() {
+            self.follow().await;
+        }
+        let unable = || Problem::internal(&self.behind().unwrap_or_else(|| "events cannot be judged yet".to_owned()));
+        self.running().map(drop).ok_or_else(unable)
     }
 
     /// Compiles files to a version of a rule set, and keeps it. A schema among them is the one of the events, if there is none yet and the rule set is for every tenant.
@@ -243,7 +228,6 @@ impl Service {
         let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads)).await;
         let (bytes, rules, tests, warnings) = compiled.map_err(|error| Problem::internal(&error))??;
         let hash = self.store.put(&bytes).map_err(|error| Problem::internal(&error))?;
-        let _deployed = self.deployed.lock().await;
         let version = Version {
             tenant: tenant.to_owned(),
             rule_set: rule_set.to_owned(),
@@ -254,10 +238,9 @@ impl Service {
             note: note.to_owned(),
             created: actor.now,
         };
-        let known = self.registry.tenants().await?.iter().any(|known| known.name == tenant);
         let mut edit = self.registry.edit().await?;
-        if !known && tenant != ALL {
-            edit.put_tenant(&Tenant { name: tenant.to_owned(), suspended: false, created: actor.now }).await?;
+        if tenant != ALL {
+            edit.add_tenant(tenant, actor.now).await?;
         }
         let version = edit.add_version(version).await?;
         let detail = json!({"rule_set": rule_set, "version": version.version, "hash": version.hash, "rules": rules, "note": note});
@@ -266,111 +249,69 @@ impl Service {
         Ok(Pushed { version, tests, warnings })
     }
 
-    /// Puts a version in service, live or as a shadow.
-    pub async fn activate(&self, active: &Active, actor: &Actor, action: &str) -> Result<(), Problem> {
-        let running = self.needed()?;
+    /// Puts a version in service, live or as a shadow. The name of the generation.
+    pub async fn activate(&self, active: &Active, actor: &Actor, action: &str) -> Result<String, Problem> {
         let mut deployed = self.deployed.lock().await;
-        let mut next = self.registry.active().await?;
-        next.retain(|one| {
-            let same_set = one.tenant == active.tenant && one.rule_set == active.rule_set;
-            !same_set || (one.version != active.version && (active.shadow || one.shadow))
-        });
-        next.push(active.clone());
-        next.sort();
-        if self.registry.version(&active.tenant, &active.rule_set, active.version).await?.is_none() {
+        let mut edit = self.registry.edit().await?;
+        if edit.version(&active.tenant, &active.rule_set, active.version).await?.is_none() {
             return Err(Problem::not_found(&format!("version {} of {}/{}", active.version, active.tenant, active.rule_set)));
         }
-        let entries = self.entries(&next).await.map_err(|error| Problem::internal(&error))?;
-        let mut edit = self.registry.edit().await?;
         edit.activate(active, actor.now).await?;
         let detail = json!({"rule_set": active.rule_set, "version": active.version, "shadow": active.shadow});
         edit.log(actor, action, &active.tenant, &detail).await?;
-        self.swap(&running, &mut deployed, entries, edit).await
+        let there = |_: &[Entry], missing: &[Missing]| match missing.iter().find(|(one, _)| one == active) {
+            Some((_, problem)) => Err(Problem::internal(problem)),
+            None => Ok(()),
+        };
+        self.swap(&mut deployed, edit, there).await
     }
 
     /// Takes a version out of service.
     pub async fn deactivate(&self, active: &Active, actor: &Actor) -> Result<(), Problem> {
-        let running = self.needed()?;
         let mut deployed = self.deployed.lock().await;
-        let mut next = self.registry.active().await?;
-        let before = next.len();
-        next.retain(|one| one != active);
-        if next.len() == before {
+        let mut edit = self.registry.edit().await?;
+        if !edit.deactivate(active).await? {
             return Err(Problem::not_found(&format!("version {} of {}/{} in service", active.version, active.tenant, active.rule_set)));
         }
-        let entries = self.entries(&next).await.map_err(|error| Problem::internal(&error))?;
-        let mut edit = self.registry.edit().await?;
-        edit.deactivate(active).await?;
         let detail = json!({"rule_set": active.rule_set, "version": active.version, "shadow": active.shadow});
         edit.log(actor, "version.deactivate", &active.tenant, &detail).await?;
-        self.swap(&running, &mut deployed, entries, edit).await
+        self.swap(&mut deployed, edit, |_, _| Ok(())).await.map(drop)
     }
 
-    /// Gives a rule of a rule set another status than its version says, or that again.
-    pub async fn switch(&self, tenant: &str, rule_set: &str, rule: &str, to: Option<Status>, actor: &Actor) -> Result<(), Problem> {
-        let running = self.needed()?;
+    /// Gives a rule of a rule set another status than its version says, or that again. The name of the generation.
+    pub async fn switch(&self, tenant: &str, rule_set: &str, rule: &str, to: Option<Status>, actor: &Actor) -> Result<String, Problem> {
         let mut deployed = self.deployed.lock().await;
-        let mut entries = deployed.clone();
-        let mut found = false;
-        for entry in entries.iter_mut().filter(|entry| *entry.tenant == *tenant && *entry.rule_set == *rule_set) {
-            found |= entry.artifact.find_rule(rule).is_some();
-            match to {
-                Some(status) => drop(entry.switched.insert(rule.to_owned(), status)),
-                None => drop(entry.switched.remove(rule)),
-            }
-        }
-        if !found {
-            return Err(Problem::not_found(&format!("rule `{rule}` in what is in service of {tenant}/{rule_set}")));
-        }
         let name = to.map(status_name);
         let mut edit = self.registry.edit().await?;
         edit.switch(tenant, rule_set, rule, name).await?;
         edit.log(actor, "rule.switch", tenant, &json!({"rule_set": rule_set, "rule": rule, "status": name})).await?;
-        self.swap(&running, &mut deployed, entries, edit).await
+        let there = |entries: &[Entry], _: &[Missing]| {
+            let mut of_set = entries.iter().filter(|entry| *entry.tenant == *tenant && *entry.rule_set == *rule_set);
+            if of_set.any(|entry| entry.artifact.find_rule(rule).is_some()) {
+                return Ok(());
+            }
+            Err(Problem::not_found(&format!("rule `{rule}` in what is in service of {tenant}/{rule_set}")))
+        };
+        self.swap(&mut deployed, edit, there).await
     }
 
     /// Suspends a tenant, or lets it go on; makes it where there is none.
     pub async fn put_tenant(&self, name: &str, suspended: bool, actor: &Actor) -> Result<(), Problem> {
-        let _deployed = self.deployed.lock().await;
         let mut edit = self.registry.edit().await?;
         edit.put_tenant(&Tenant { name: name.to_owned(), suspended, created: actor.now }).await?;
         edit.log(actor, "tenant.put", name, &json!({"suspended": suspended})).await?;
         edit.commit().await?;
-        Ok(self.reload_tenants().await?)
+        self.follow().await;
+        Ok(())
     }
 
     /// Removes a tenant with its rules and keys.
     pub async fn remove_tenant(&self, name: &str, actor: &Actor) -> Result<(), Problem> {
-        let mut deployed = self.deployed.lock().await;
-        let entries: Vec<Entry> = deployed.iter().filter(|entry| *entry.tenant != *name).cloned().collect();
         let mut edit = self.registry.edit().await?;
         edit.remove_tenant(name).await?;
         edit.log(actor, "tenant.remove", name, &json!({})).await?;
-        match self.running() {
-            Some(running) => self.swap(&running, &mut deployed, entries, edit).await?,
-            None => edit.commit().await?,
-        }
-        self.reload_keys().await?;
-        Ok(self.reload_tenants().await?)
-    }
-
-    /// Puts entries in service and makes the registry say so; neither, where one cannot be done.
-    async fn swap(
-        &self,
-        running: &Running,
-        deployed: &mut Vec<Entry>,
-        entries: Vec<Entry>,
-        edit: super::registry::Edit,
-    ) -> Result<(), Problem> {
-        let before = Arc::clone(running.live.snapshot().generation());
-        let (live, schema, known, next) = (Arc::clone(&running.live), running.schema.clone(), deployed.clone(), entries.clone());
-        let swapped = tokio::task::spawn_blocking(move || put_in_service(&live, &schema, &known, &next)).await;
-        swapped.map_err(|error| Problem::internal(&error))??;
-        if let Err(error) = edit.commit().await {
-            running.live.rollback(&before).map_err(|error| Problem::internal(&error))?;
-            return Err(error.into());
-        }
-        *deployed = entries;
+        edit.commit().await?;
+        self.follow().await;
         Ok(())
     }
 
@@ -382,17 +323,18 @@ impl Service {
     }
 }
 
-fn put_in_service(live: &LiveEngine, schema: &Schema, before: &[Entry], after: &[Entry]) -> Result<(), Problem> {
-    let refused = |diagnostics| Problem::rules("the rules cannot be put in service together with those that are", diagnostics);
-    let unreadable = |error: String| Problem::rules(error, Vec::new());
-    let changes = deploy::changes(before, after).map_err(unreadable)?;
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let columns = deploy::columns(schema, after);
-    let done =
-        if deploy::needs_rebuild(&live.snapshot(), &changes, &columns) { live.rebuild(&changes, columns) } else { live.apply(&changes) };
-    done.map(drop).map_err(refused)
+/// The schema that a text is.
+pub(super) fn parsed(text: &str) -> Result<Schema, Problem> {
+    Schema::parse("schema", text.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// A new key among the changes, and what is shown of it this once.
+async fn put_key(edit: &mut Edit, (name, role, tenant): (&str, Role, Option<&str>), actor: &Actor) -> Result<(Key, String), Problem> {
+    let (key, shown) = Key::new(name, role, tenant, actor.now).map_err(|error| Problem::internal(&error))?;
+    edit.add_key(&key).await?;
+    let detail = json!({"key": key.id, "name": name, "role": role.name()});
+    edit.log(actor, "key.add", tenant.unwrap_or(ALL), &detail).await?;
+    Ok((key, shown))
 }
 
 /// The artifact of pushed files, its rules and tests, and warnings.
@@ -435,18 +377,4 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize)
     }
     deploy::standing_alone(&artifact).map_err(|error| Problem::rules(error, Vec::new()))?;
     Ok((bytes, compiled.rules, compiled.tests, compiled.diagnostics))
-}
-
-/// The status of this name.
-#[must_use]
-pub fn status(name: &str) -> Option<Status> {
-    [Status::Live, Status::Shadow, Status::Off].into_iter().find(|status| status_name(*status) == name)
-}
-
-const fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Live => "live",
-        Status::Shadow => "shadow",
-        Status::Off => "off",
-    }
 }

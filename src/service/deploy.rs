@@ -25,6 +25,8 @@ pub struct Entry {
     pub rule_set: Arc<str>,
     pub version: i64,
     pub shadow: bool,
+    /// Of the artifact.
+    pub hash: Arc<str>,
     pub artifact: Arc<Artifact>,
     /// Rules with another status than the version gives them.
     pub switched: BTreeMap<String, Status>,
@@ -40,7 +42,7 @@ impl Entry {
 
     /// Whether both put the same rules in service.
     fn is_same(&self, other: &Self) -> bool {
-        self.version == other.version && self.switched == other.switched && Arc::ptr_eq(&self.artifact, &other.artifact)
+        self.version == other.version && self.switched == other.switched && self.hash == other.hash
     }
 
     /// Its rules as they are in service.
@@ -111,6 +113,27 @@ fn by_texts(artifact: &Artifact) -> (Schema, Vec<FieldId>) {
     (schema, places)
 }
 
+/// The name of what these entries put in service: the same in every process, whatever led to it.
+#[must_use]
+pub fn generation(schema: &Schema, entries: &[Entry]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    };
+    add(&schema.to_yaml());
+    let mut entries: Vec<(String, &Entry)> = entries.iter().map(|entry| (entry.prefix(), entry)).collect();
+    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for (prefix, entry) in entries {
+        [&prefix, &entry.version.to_string(), &*entry.hash, &entry.switched.len().to_string()].into_iter().for_each(&mut add);
+        for (rule, status) in &entry.switched {
+            add(rule);
+            add(status_name(*status));
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
 /// The windows of all entries, each once; those that patterns name first.
 #[must_use]
 pub fn columns(schema: &Schema, entries: &[Entry]) -> Columns {
@@ -171,6 +194,21 @@ pub fn needs_rebuild(snapshot: &Snapshot, changes: &[Change], columns: &Columns)
     changes.len() > MANY || changes.iter().any(is_pattern) || columns.all().iter().any(|column| is_new(column.window.clone()))
 }
 
+/// The status of this name.
+#[must_use]
+pub fn status(name: &str) -> Option<Status> {
+    [Status::Live, Status::Shadow, Status::Off].into_iter().find(|status| status_name(*status) == name)
+}
+
+#[must_use]
+pub const fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Live => "live",
+        Status::Shadow => "shadow",
+        Status::Off => "off",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,8 +230,8 @@ mod tests {
     }
 
     fn entry(tenant: &str, version: i64, shadow: bool, artifact: &Arc<Artifact>) -> Entry {
-        let switched = BTreeMap::new();
-        Entry { tenant: tenant.into(), rule_set: "main".into(), version, shadow, artifact: Arc::clone(artifact), switched }
+        let (switched, hash) = (BTreeMap::new(), artifact.generation().into());
+        Entry { tenant: tenant.into(), rule_set: "main".into(), version, shadow, hash, artifact: Arc::clone(artifact), switched }
     }
 
     fn told(changes: &[Change]) -> Vec<String> {
@@ -228,6 +266,31 @@ mod tests {
         let shadow = entry("acme", 2, true, &second).rules().unwrap();
         assert!(shadow.iter().all(|rule| rule.status == Status::Shadow && rule.tenant.as_deref() == Some("acme")));
         assert!(entry(ALL, 2, false, &second).rules().unwrap().iter().all(|rule| rule.tenant.is_none()));
+    }
+
+    #[test]
+    fn generations_are_named_by_what_is_in_service() {
+        let (first, second) = (artifact(FIRST), artifact(SECOND));
+        let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).unwrap();
+        let name = |entries: &[Entry]| generation(&schema, entries);
+        let both = [entry("acme", 1, false, &first), entry("zeta", 1, true, &second)];
+        assert_eq!(name(&both), name(&[both[1].clone(), both[0].clone()]), "whatever their order");
+        let mut off = both.clone();
+        off[0].switched.insert("b".to_owned(), Status::Off);
+        let mut shadow = off.clone();
+        shadow[0].switched.insert("b".to_owned(), Status::Shadow);
+        let others = [
+            Vec::new(),
+            both[..1].to_vec(),
+            vec![entry("acme", 2, false, &first)],
+            vec![entry("acme", 1, true, &first)],
+            vec![entry("zeta", 1, false, &first)],
+            vec![entry("acme", 1, false, &second)],
+            off.to_vec(),
+            shadow.to_vec(),
+        ];
+        let names: std::collections::BTreeSet<String> = others.iter().map(|entries| name(entries)).chain([name(&both)]).collect();
+        assert_eq!(names.len(), others.len() + 1);
     }
 
     #[test]

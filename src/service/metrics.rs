@@ -26,6 +26,7 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     request_seconds: Histogram,
     rules: Gauge,
+    follow_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -44,6 +45,7 @@ impl Default for Metrics {
             requests: Family::default(),
             request_seconds: histogram(),
             rules: Gauge::default(),
+            follow_errors: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("decisions", "Events that were judged, by action", metrics.decisions.clone());
@@ -56,6 +58,11 @@ impl Default for Metrics {
         registry.register("requests", "HTTP requests, by route and status", metrics.requests.clone());
         registry.register("request_seconds", "From a request to its answer", metrics.request_seconds.clone());
         registry.register("rules", "Rules in service", metrics.rules.clone());
+        registry.register(
+            "follow_errors",
+            "Looks at the registry after which not all that it says was in service",
+            metrics.follow_errors.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -81,6 +88,10 @@ impl Metrics {
 
     pub fn rejected(&self) {
         self.rejected.inc();
+    }
+
+    pub fn follow_error(&self) {
+        self.follow_errors.inc();
     }
 
     pub fn request(&self, route: &str, status: u16, took: Duration) {

@@ -1,8 +1,8 @@
 //! The process: rules of many tenants in a registry, events judged as they come, over HTTP.
 //!
 //! ```text
-//! registry ─ deploy ─► live rules ─┐
-//! requests ─ api ─ scorer: journal ─ stream ─► answers
+//! registry ─ follow, deploy ─► live rules ─┐
+//! requests ─ api ─ scorer: journal ────── stream ─► answers
 //! ```
 
 pub mod answer;
@@ -12,6 +12,7 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod deploy;
+pub mod follow;
 pub mod journal;
 pub mod metrics;
 pub mod problem;

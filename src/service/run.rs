@@ -6,6 +6,7 @@ use super::core::Service;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// What the caller is told once requests are taken.
@@ -27,7 +28,18 @@ pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Futu
     let service = Arc::new(service);
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     started(&Started { address, key });
+    let following = tokio::spawn(keep_following(Arc::clone(&service)));
     let served = axum::serve(listener, api::router(&service)).with_graceful_shutdown(stop).await;
+    following.abort();
     service.stop();
     served.map_err(|error| format!("serving ended: {error}"))
+}
+
+/// Looks again and again whether another process has changed the registry.
+async fn keep_following(service: Arc<Service>) {
+    let every = Duration::from_millis(service.config.registry.poll_ms);
+    loop {
+        tokio::time::sleep(every).await;
+        service.follow().await;
+    }
 }

@@ -18,7 +18,7 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+        make_folder(&folder)?;
         Ok(Self { folder })
     }
 
@@ -49,6 +49,14 @@ impl Store {
         let path = self.path(hash);
         Artifact::open(&path).map(Arc::new).map_err(|error| format!("{}: {error}", path.display()))
     }
+}
+
+/// Makes a folder, and those around it, where there is none.
+///
+/// # Errors
+/// What the system says.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
 }
 
 /// Writes a file and has it on disk.

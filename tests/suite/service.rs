@@ -1,5 +1,6 @@
 //! The process as its users see it: over HTTP, started, killed and started again.
 
+mod instances;
 mod rules;
 
 use super::support::project;
@@ -25,8 +26,14 @@ struct Process {
 impl Process {
     /// Starts a process over a folder. `key`: one that was shown at an earlier start.
     fn start(folder: &Path, key: Option<&str>) -> Self {
+        Self::start_with(folder, key, &[])
+    }
+
+    /// The same, with further variables of the environment.
+    fn start_with(folder: &Path, key: Option<&str>, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(BINARY)
             .arg("serve")
+            .envs(variables.iter().copied())
             .env("DYNAMIC_CEP_DATA_DIR", folder)
             .env("DYNAMIC_CEP_HTTP_LISTEN", "127.0.0.1:0")
             .env("DYNAMIC_CEP_HTTP_BODY_BYTES_MAX", "1000000")
