@@ -205,15 +205,29 @@ impl LiveEngine {
         self.put(changes, columns, Some(name))
     }
 
+    /// The rules after these changes of `before`, which is of this engine; they are not put in service. See [`LiveEngine::put_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn draft(
+        &self,
+        before: &Arc<Snapshot>,
+        name: Option<&str>,
+        changes: &[Change],
+        columns: Option<Columns>,
+    ) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+        let mut next = match columns {
+            None => change::applied(&self.shared, before, changes)?,
+            Some(columns) => rebuild::rebuilt(&self.shared, before, changes, columns)?,
+        };
+        name.into_iter().for_each(|name| next.generation = name.into());
+        Ok(Arc::new(next))
+    }
+
     fn put(&self, changes: &[Change], columns: Option<Columns>, name: Option<&str>) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
         let mut writer = lock(&self.shared.writer);
         let before = self.shared.current();
-        let mut next = match columns {
-            None => change::applied(&self.shared, &before, changes)?,
-            Some(columns) => rebuild::rebuilt(&self.shared, &before, changes, columns)?,
-        };
-        name.into_iter().for_each(|name| next.generation = name.into());
-        let next = Arc::new(next);
+        let next = self.draft(&before, name, changes, columns)?;
         writer.remember(before, &self.shared.settings);
         self.shared.publish(Arc::clone(&next));
         drop(writer);

@@ -3,6 +3,7 @@
 use super::auth::{Act, Key, Role};
 use super::core::{PushedFile, Service, now};
 use super::deploy::status;
+use super::preview::{Events, Trial};
 use super::problem::Problem;
 use super::registry::{ALL, Active, Actor, Version};
 use super::scorer::{Answer, Refusal, Request as ScoreRequest};
@@ -56,6 +57,7 @@ fn routes(push_bytes: usize) -> Vec<(&'static str, MethodRouter<Arc<Service>>)> 
         ("/v1/tenants/{tenant}", put(put_tenant).delete(remove_tenant)),
         ("/v1/tenants/{tenant}/rule-sets", get(rule_sets)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions", get(versions).post(push).layer(DefaultBodyLimit::max(push_bytes))),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions/{version}/preview", post(preview).layer(DefaultBodyLimit::max(push_bytes))),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/live", put(activate).delete(deactivate)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/rollback", post(rollback)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/shadows/{version}", put(shadow).delete(remove_shadow)),
@@ -166,18 +168,23 @@ async fn service_status(State(service): Handle, headers: HeaderMap) -> Answered 
     ))
 }
 
+/// The lines of a body that are not empty, each with its end, and how many there are.
+fn lines(bytes: &[u8]) -> (Vec<u8>, usize) {
+    let mut text = Vec::with_capacity(bytes.len() + 1);
+    let mut rows = 0;
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        text.extend(line);
+        text.push(b'\n');
+        rows += 1;
+    }
+    (text, rows)
+}
+
 /// Events in a body: their lines, and how many there are; and whether it is one event by itself.
 fn events(bytes: &[u8], kind: &str) -> Answered<(Vec<u8>, usize, bool)> {
     let too_many = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", format!("a request brings at most {EVENTS_MAX} events"));
     if kind.starts_with("application/x-ndjson") {
-        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let mut text = Vec::with_capacity(bytes.len() + 1);
-        let mut rows = 0;
-        for line in lines {
-            text.extend(line);
-            text.push(b'\n');
-            rows += 1;
-        }
+        let (text, rows) = lines(bytes);
         return if rows > EVENTS_MAX { Err(too_many()) } else { Ok((text, rows, false)) };
     }
     let one = |event: &RawValue, text: &mut Vec<u8>| {
@@ -463,6 +470,43 @@ async fn push(
     told["tests"] = pushed.tests.into();
     told["diagnostics"] = json!(pushed.warnings);
     Ok((StatusCode::CREATED, Json(told)))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Previewed {
+    /// So many of the last events in the journal.
+    events: Option<u64>,
+    /// The field that says which events were to be caught.
+    label: Option<String>,
+}
+
+async fn preview(
+    State(service): Handle,
+    headers: HeaderMap,
+    Path((tenant, rule_set, version)): Path<(String, String, i64)>,
+    query: Result<Query<Previewed>, axum::extract::rejection::QueryRejection>,
+    bytes: Bytes,
+) -> Answered {
+    let key = caller(&service, &headers, Act::Push, Some(&tenant)).or_else(|_| caller(&service, &headers, Act::Operate, Some(&tenant)))?;
+    let Query(asked) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let (asked, events) = if kind.starts_with("application/x-ndjson") {
+        let (mut lines, rows) = lines(&bytes);
+        let field = service.running().and_then(|running| running.schema.tenant.map(|field| running.schema.field(field).name.clone()));
+        if let Some((tenant, field)) = key.tenant.as_deref().zip(field) {
+            lines = with_tenant(&lines, &field, tenant);
+        }
+        (asked, Events::Lines(lines, rows as u64))
+    } else {
+        let asked: Previewed = if bytes.is_empty() { asked } else { body(&bytes)? };
+        let events = Events::Journal(asked.events);
+        (asked, events)
+    };
+    // Of other tenants' events nobody is told who may not see them, and a tenant's rules do nothing to them.
+    let own = (tenant != ALL).then(|| tenant.clone());
+    let active = Active { tenant, rule_set, version, shadow: false };
+    Ok(Json(super::preview::preview(&service, Trial { active, events, label: asked.label, tenant: own }).await?))
 }
 
 #[derive(Deserialize)]

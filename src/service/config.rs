@@ -19,6 +19,7 @@ pub struct Config {
     pub store: Store,
     pub engine: Engine,
     pub journal: Journal,
+    pub preview: Preview,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +82,20 @@ pub struct Journal {
     pub sync_ms: u64,
 }
 
+/// Trials of versions on stored events, of which a process makes one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Preview {
+    /// Events of one.
+    pub events_max: u64,
+}
+
+impl Default for Preview {
+    fn default() -> Self {
+        Self { events_max: 1_000_000 }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -90,6 +105,7 @@ impl Default for Config {
             store: Store::default(),
             engine: Engine::default(),
             journal: Journal::default(),
+            preview: Preview::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::deploy::{self, Entry, status_name};
 use super::follow::{Deployed, Missing, put_in_service};
 use super::journal::Journal;
 use super::metrics::Metrics;
+use super::preview::Previewing;
 use super::problem::Problem;
 use super::registry::{ALL, Active, Actor, Edit, Registry, SCHEMA, Tenant, Version};
 use super::scorer::{Scorer, Shared};
@@ -49,6 +50,7 @@ pub struct Service {
     pub(super) deployed: tokio::sync::Mutex<Deployed>,
     /// Why not all that the registry says is in service.
     pub(super) behind: RwLock<Option<String>>,
+    pub(super) previewing: Previewing,
 }
 
 /// A file that a push brings.
@@ -92,6 +94,7 @@ impl Service {
             running: RwLock::default(),
             deployed: tokio::sync::Mutex::default(),
             behind: RwLock::default(),
+            previewing: Previewing::default(),
             config,
         };
         let read = |error: sqlx::Error| about("the registry cannot be read", &error);
@@ -175,14 +178,23 @@ impl Service {
         LiveEngine::new(artifact, Lists::new(), Limits::default(), settings).map(Arc::new)
     }
 
+    pub(super) fn journal_folder(&self) -> PathBuf {
+        self.config.data_dir.join("journal")
+    }
+
+    /// How state is kept.
+    pub(super) fn stream_settings(&self, choice: Choice) -> StreamSettings {
+        let lateness = i64::try_from(self.config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        StreamSettings { windows: WindowSettings::new(lateness), patterns: PatternLimits::default(), choice }
+    }
+
     fn judging(&self, live: Arc<LiveEngine>, schema: Schema, choice: Choice) -> Result<Running, String> {
         let config = &self.config;
         let sync = (config.journal.sync_ms > 0).then(|| Duration::from_millis(config.journal.sync_ms));
-        let folder = config.data_dir.join("journal");
+        let folder = self.journal_folder();
         let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
         let journal = Journal::open(&folder, config.journal.events, sync).map_err(unreadable)?;
-        let lateness = i64::try_from(config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let stream = Stream::new(StreamSettings { windows: WindowSettings::new(lateness), patterns: PatternLimits::default(), choice });
+        let stream = Stream::new(self.stream_settings(choice));
         let sizes = (config.engine.waiting_max, config.engine.batch_rows_max);
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
         let scorer = Scorer::begin(Arc::clone(&live), stream, journal, config.journal.events, sizes, shared, metrics)?;

@@ -5,7 +5,9 @@ use super::deploy::{self, Entry, status};
 use super::problem::Problem;
 use super::registry::{Active, Edit, Said};
 use crate::event::Schema;
-use crate::live::LiveEngine;
+use crate::live::{Change, LiveEngine, Snapshot};
+use crate::rule::Diagnostic;
+use crate::rule::window::Columns;
 use std::sync::{Arc, PoisonError};
 
 /// What is in service.
@@ -96,6 +98,28 @@ impl Service {
         Ok(generation)
     }
 
+    /// The rules in service, their versions, and the versions that would be with this one.
+    ///
+    /// # Errors
+    /// A version that is not there.
+    pub(super) async fn entries_with(&self, active: &Active) -> Result<(Arc<Snapshot>, Vec<Entry>, Vec<Entry>), Problem> {
+        let unknown = || Problem::not_found(&format!("version {} of {}/{}", active.version, active.tenant, active.rule_set));
+        let version = self.registry.version(&active.tenant, &active.rule_set, active.version).await?.ok_or_else(unknown)?;
+        let deployed = self.deployed.lock().await;
+        let mut said = self.registry.said().await?;
+        said.active.retain(|(one, _)| {
+            let same_set = one.tenant == active.tenant && one.rule_set == active.rule_set;
+            !same_set || (one.version != active.version && (active.shadow || one.shadow))
+        });
+        said.active.push((active.clone(), version.hash));
+        said.active.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let (after, missing) = self.entries(&deployed.entries, &said);
+        if let Some((_, problem)) = missing.iter().find(|(one, _)| one == active) {
+            return Err(Problem::internal(problem));
+        }
+        Ok((self.needed()?.live.snapshot(), deployed.entries.clone(), after))
+    }
+
     /// The versions that the registry says are in service, and those whose rules are missing: what was in service in their place stays.
     fn entries(&self, known: &[Entry], said: &Said) -> (Vec<Entry>, Vec<Missing>) {
         let (mut entries, mut missing) = (Vec::new(), Vec::new());
@@ -129,6 +153,25 @@ fn unreadable(error: sqlx::Error) -> String {
     format!("the registry cannot be read: {error}")
 }
 
+/// The name of a generation, what is to be done to the rules before it, and the windows where all rules must be compiled with that.
+type Changes = (String, Vec<Change>, Option<Columns>);
+
+/// What makes of the rules of `snapshot`, which are those of `before`, those of `after`.
+pub(super) fn changes_to(snapshot: &Snapshot, schema: &Schema, before: &[Entry], after: &[Entry]) -> Result<Changes, Problem> {
+    let name = deploy::generation(schema, after);
+    if **snapshot.generation() == *name {
+        return Ok((name, Vec::new(), None));
+    }
+    let changes = deploy::changes(before, after).map_err(|error| Problem::rules(error, Vec::new()))?;
+    let columns = deploy::columns(schema, after);
+    let columns = deploy::needs_rebuild(snapshot, &changes, &columns).then_some(columns);
+    Ok((name, changes, columns))
+}
+
+pub(super) fn refused(diagnostics: Vec<Diagnostic>) -> Problem {
+    Problem::rules("the rules cannot be put in service together with those that are", diagnostics)
+}
+
 /// Puts versions in service in the place of others, and the name of the generation.
 pub(super) async fn put_in_service(
     live: &Arc<LiveEngine>,
@@ -138,15 +181,10 @@ pub(super) async fn put_in_service(
 ) -> Result<String, Problem> {
     let (live, schema) = (Arc::clone(live), schema.clone());
     let put = move || {
-        let name = deploy::generation(&schema, &after);
-        if **live.snapshot().generation() == *name {
-            return Ok(name);
+        let (name, changes, columns) = changes_to(&live.snapshot(), &schema, &before, &after)?;
+        if **live.snapshot().generation() != *name {
+            live.put_as(&name, &changes, columns).map_err(refused)?;
         }
-        let changes = deploy::changes(&before, &after).map_err(|error| Problem::rules(error, Vec::new()))?;
-        let columns = deploy::columns(&schema, &after);
-        let columns = deploy::needs_rebuild(&live.snapshot(), &changes, &columns).then_some(columns);
-        let refused = |diagnostics| Problem::rules("the rules cannot be put in service together with those that are", diagnostics);
-        live.put_as(&name, &changes, columns).map_err(refused)?;
         Ok(name)
     };
     tokio::task::spawn_blocking(put).await.map_err(|error| Problem::internal(&error))?

@@ -15,6 +15,7 @@ pub mod deploy;
 pub mod follow;
 pub mod journal;
 pub mod metrics;
+pub mod preview;
 pub mod problem;
 pub mod registry;
 pub mod run;
