@@ -1,12 +1,13 @@
 //! HTTP: routes, who may call them, and what they answer. `openapi.json` beside this file says the same for machines.
 
 use super::auth::{Act, Key, Role};
-use super::core::{PushedFile, Service, now};
+use super::core::{Service, now};
 use super::deploy::status;
 use super::preview::{Events, Trial};
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Version};
+use super::registry::{ALL, Active, Actor, Scheduled, Version};
 use super::scorer::{Answer, Refusal, Request as ScoreRequest};
+use super::sources::{File, ListEdit};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,8 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::{Json, Router};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -58,6 +58,9 @@ fn routes(push_bytes: usize) -> Vec<(&'static str, MethodRouter<Arc<Service>>)> 
         ("/v1/tenants/{tenant}/rule-sets", get(rule_sets)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions", get(versions).post(push).layer(DefaultBodyLimit::max(push_bytes))),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions/{version}/preview", post(preview).layer(DefaultBodyLimit::max(push_bytes))),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions/{version}/files", get(files)),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/lists/{list}", get(list).patch(edit_list)),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/schedule", get(schedule).delete(unschedule)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/live", put(activate).delete(deactivate)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/rollback", post(rollback)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/shadows/{version}", put(shadow).delete(remove_shadow)),
@@ -436,14 +439,6 @@ struct Push {
     note: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    name: String,
-    text: Option<String>,
-    base64: Option<String>,
-}
-
 async fn push(
     State(service): Handle,
     headers: HeaderMap,
@@ -454,17 +449,7 @@ async fn push(
     named("a tenant", &tenant)?;
     named("a rule set", &rule_set)?;
     let Push { files, note } = body(&bytes)?;
-    let file = |file: File| {
-        let bytes = match (file.text, file.base64) {
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(base64)) => {
-                STANDARD.decode(base64).map_err(|error| Problem::bad_request(format!("{}: base64: {error}", file.name)))?
-            }
-            _ => return Err(Problem::bad_request(format!("{}: give either `text` or `base64`", file.name))),
-        };
-        Ok(PushedFile { name: file.name, bytes: bytes.into() })
-    };
-    let files = files.into_iter().map(file).collect::<Answered<Vec<_>>>()?;
+    let files = files.into_iter().map(File::pushed).collect::<Answered<Vec<_>>>()?;
     let pushed = service.push(&tenant, &rule_set, files, &note, &actor(&key)).await?;
     let mut told = version_json(&pushed.version);
     told["tests"] = pushed.tests.into();
@@ -513,6 +498,8 @@ async fn preview(
 #[serde(deny_unknown_fields)]
 struct Activation {
     version: i64,
+    /// When, in RFC 3339; without it now.
+    at: Option<String>,
 }
 
 fn in_service(active: &Active, generation: &str) -> Json<Value> {
@@ -521,10 +508,62 @@ fn in_service(active: &Active, generation: &str) -> Json<Value> {
 
 async fn activate(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath, bytes: Bytes) -> Answered {
     let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
-    let Activation { version } = body(&bytes)?;
+    let Activation { version, at } = body(&bytes)?;
     let active = Active { tenant, rule_set, version, shadow: false };
+    if let Some(at) = at {
+        let due = DateTime::parse_from_rfc3339(&at).map_err(|error| {
+            let detail = format!("at: `{}` is no time ({error}); write it as 2026-01-31T12:00:00Z", at.escape_default());
+            Problem::bad_request(detail)
+        })?;
+        let scheduled = Scheduled { active, due: due.timestamp_millis(), author: key.name.clone() };
+        service.schedule(&scheduled, &actor(&key)).await?;
+        return Ok(scheduled_json(&scheduled));
+    }
     let generation = service.activate(&active, &actor(&key), "version.activate").await?;
     Ok(in_service(&active, &generation))
+}
+
+fn scheduled_json(scheduled: &Scheduled) -> Json<Value> {
+    let at = DateTime::from_timestamp_millis(scheduled.due).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true));
+    Json(json!({"version": scheduled.active.version, "at": at, "author": scheduled.author}))
+}
+
+async fn schedule(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered {
+    caller(&service, &headers, Act::View, Some(&tenant))?;
+    let all = service.registry.scheduled(i64::MAX).await?;
+    let of_set = all.iter().find(|one| one.active.tenant == tenant && one.active.rule_set == rule_set);
+    of_set.map(scheduled_json).ok_or_else(|| Problem::not_found(&format!("scheduled version of {tenant}/{rule_set}")))
+}
+
+async fn unschedule(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered<StatusCode> {
+    let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
+    service.unschedule(&tenant, &rule_set, &actor(&key)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn files(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, version)): Path<(String, String, i64)>) -> Answered {
+    caller(&service, &headers, Act::View, Some(&tenant))?;
+    Ok(Json(json!(service.sources(&tenant, &rule_set, version).await?)))
+}
+
+type ListPath = Path<(String, String, String)>;
+
+async fn list(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, list)): ListPath, query: Listed) -> Answered {
+    caller(&service, &headers, Act::View, Some(&tenant))?;
+    let listing = listing(query)?;
+    let (version, entries) = service.list(&tenant, &rule_set, &list).await?;
+    let from = usize::try_from(listing.after.unwrap_or(0)).unwrap_or(0).min(entries.len());
+    let shown = &entries[from..(from + listing.limit()).min(entries.len())];
+    Ok(Json(json!({"list": list, "version": version, "count": entries.len(), "entries": shown})))
+}
+
+async fn edit_list(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, list)): ListPath, bytes: Bytes) -> Answered {
+    let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
+    let change: ListEdit = body(&bytes)?;
+    let (version, generation) = service.edit_list(&tenant, &rule_set, &list, &change, &actor(&key)).await?;
+    let mut told = version_json(&version);
+    told["generation"] = generation.into();
+    Ok(Json(told))
 }
 
 async fn deactivate(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered<StatusCode> {

@@ -8,15 +8,16 @@ use super::journal::Journal;
 use super::metrics::Metrics;
 use super::preview::Previewing;
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Edit, Registry, SCHEMA, Tenant, Version};
+use super::registry::{ALL, Active, Actor, Edit, Registry, SCHEMA, Scheduled, Tenant, Version};
 use super::scorer::{Scorer, Shared};
-use super::store::{Store, make_folder};
+use super::sources::{self, Lists};
+use super::store::{Kind, Store, make_folder};
 use crate::compile::files::RuleFiles;
 use crate::compile::{Context, compile};
 use crate::engine::router::Choice;
 use crate::event::Schema;
 use crate::live::{LiveEngine, Settings as LiveSettings};
-use crate::rule::lists::Lists;
+use crate::rule::lists;
 use crate::rule::{Diagnostic, Limits, Severity, Status};
 use crate::stream::{Settings as StreamSettings, Stream};
 use crate::tables::Artifact;
@@ -171,11 +172,11 @@ impl Service {
 
     /// An engine without rules.
     fn engine(&self, schema: &Schema, choice: Choice) -> Result<Arc<LiveEngine>, String> {
-        let empty = compile(std::iter::empty(), &Context { schema, lists: &Lists::new(), limits: &Limits::default(), threads: 1 });
+        let empty = compile(std::iter::empty(), &Context { schema, lists: &lists::Lists::new(), limits: &Limits::default(), threads: 1 });
         let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
         let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);
         let settings = LiveSettings { choice, threads: self.config.engine.threads, ..LiveSettings::default() };
-        LiveEngine::new(artifact, Lists::new(), Limits::default(), settings).map(Arc::new)
+        LiveEngine::new(artifact, lists::Lists::new(), Limits::default(), settings).map(Arc::new)
     }
 
     pub(super) fn journal_folder(&self) -> PathBuf {
@@ -235,30 +236,35 @@ impl Service {
             let text = std::str::from_utf8(&bytes).map_err(|_| Problem::bad_request("schema.yaml: not UTF-8"))?;
             self.set_schema(text, actor).await?;
         }
-        let schema = self.needed()?.schema.clone();
-        let (owner, threads) = (tenant.to_owned(), self.config.engine.threads);
-        let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads)).await;
-        let (bytes, rules, tests, warnings) = compiled.map_err(|error| Problem::internal(&error))??;
-        let hash = self.store.put(&bytes).map_err(|error| Problem::internal(&error))?;
-        let version = Version {
-            tenant: tenant.to_owned(),
-            rule_set: rule_set.to_owned(),
-            version: 0,
-            hash,
-            rules: rules as i64,
-            author: actor.name.clone(),
-            note: note.to_owned(),
-            created: actor.now,
-        };
+        let (compiled, files) = self.compile(tenant, files, Lists::new()).await?;
+        let version = compiled.version(tenant, rule_set, note, actor);
         let mut edit = self.registry.edit().await?;
         if tenant != ALL {
             edit.add_tenant(tenant, actor.now).await?;
         }
         let version = edit.add_version(version).await?;
-        let detail = json!({"rule_set": rule_set, "version": version.version, "hash": version.hash, "rules": rules, "note": note});
+        sources::keep(self, &mut edit, &version, &files, Lists::new()).await?;
+        let detail = json!({"rule_set": rule_set, "version": version.version, "hash": version.hash, "rules": version.rules, "note": note});
         edit.log(actor, "version.push", tenant, &detail).await?;
         edit.commit().await?;
-        Ok(Pushed { version, tests, warnings })
+        Ok(Pushed { version, tests: compiled.tests, warnings: compiled.warnings })
+    }
+
+    /// Compiles files, in which these lists have other entries, for a tenant, and keeps what comes out.
+    pub(super) async fn compile(
+        &self,
+        tenant: &str,
+        files: Vec<PushedFile>,
+        lists: Lists,
+    ) -> Result<(CompiledFiles, Vec<PushedFile>), Problem> {
+        let schema = self.needed()?.schema.clone();
+        let (owner, threads, store) = (tenant.to_owned(), self.config.engine.threads, self.store.clone());
+        let compile = move || {
+            let (bytes, mut made) = compiled(&files, &schema, &owner, threads, lists)?;
+            made.hash = store.put(Kind::Artifact, &bytes).map_err(|error| Problem::internal(&error))?;
+            Ok((made, files))
+        };
+        tokio::task::spawn_blocking(compile).await.map_err(|error| Problem::internal(&error))?
     }
 
     /// Puts a version in service, live or as a shadow. The name of the generation.
@@ -271,11 +277,57 @@ impl Service {
         edit.activate(active, actor.now).await?;
         let detail = json!({"rule_set": active.rule_set, "version": active.version, "shadow": active.shadow});
         edit.log(actor, action, &active.tenant, &detail).await?;
-        let there = |_: &[Entry], missing: &[Missing]| match missing.iter().find(|(one, _)| one == active) {
-            Some((_, problem)) => Err(Problem::internal(problem)),
-            None => Ok(()),
-        };
-        self.swap(&mut deployed, edit, there).await
+        self.swap(&mut deployed, edit, there(active)).await
+    }
+
+    /// Has a version put in service later.
+    pub async fn schedule(&self, scheduled: &Scheduled, actor: &Actor) -> Result<(), Problem> {
+        let Active { tenant, rule_set, version, .. } = &scheduled.active;
+        let mut edit = self.registry.edit().await?;
+        if edit.version(tenant, rule_set, *version).await?.is_none() {
+            return Err(Problem::not_found(&format!("version {version} of {tenant}/{rule_set}")));
+        }
+        edit.schedule(scheduled).await?;
+        edit.log(actor, "version.schedule", tenant, &json!({"rule_set": rule_set, "version": version, "at": scheduled.due})).await?;
+        Ok(edit.commit().await?)
+    }
+
+    /// Takes back what is scheduled of a rule set.
+    pub async fn unschedule(&self, tenant: &str, rule_set: &str, actor: &Actor) -> Result<(), Problem> {
+        let mut edit = self.registry.edit().await?;
+        if !edit.unschedule(tenant, rule_set).await? {
+            return Err(Problem::not_found(&format!("scheduled version of {tenant}/{rule_set}")));
+        }
+        edit.log(actor, "version.unschedule", tenant, &json!({"rule_set": rule_set})).await?;
+        Ok(edit.commit().await?)
+    }
+
+    /// Puts in service what was scheduled for a time until now, if no other process has. What cannot be is taken out of the schedule, and the audit log says why.
+    pub async fn carry_out(&self, now: i64) -> Result<(), Problem> {
+        for scheduled in self.registry.scheduled(now).await? {
+            let actor = Actor { name: format!("schedule of {}", scheduled.author), now };
+            let Active { tenant, rule_set, version, .. } = &scheduled.active;
+            let mut deployed = self.deployed.lock().await;
+            let mut edit = self.registry.edit().await?;
+            if !edit.scheduled(now).await?.contains(&scheduled) {
+                continue;
+            }
+            edit.unschedule(tenant, rule_set).await?;
+            edit.activate(&scheduled.active, now).await?;
+            let detail = json!({"rule_set": rule_set, "version": version, "shadow": false});
+            edit.log(&actor, "version.activate", tenant, &detail).await?;
+            let Err(problem) = self.swap(&mut deployed, edit, there(&scheduled.active)).await else { continue };
+            drop(deployed);
+            tracing::error!(%problem, "a scheduled version cannot be put in service");
+            let mut edit = self.registry.edit().await?;
+            if edit.scheduled(now).await?.contains(&scheduled) {
+                edit.unschedule(tenant, rule_set).await?;
+                let detail = json!({"rule_set": rule_set, "version": version, "why": problem.detail});
+                edit.log(&actor, "schedule.fail", tenant, &detail).await?;
+                edit.commit().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a version out of service.
@@ -335,6 +387,14 @@ impl Service {
     }
 }
 
+/// Asks whether the rules of a version can be had.
+fn there(active: &Active) -> impl FnOnce(&[Entry], &[Missing]) -> Result<(), Problem> {
+    move |_, missing| match missing.iter().find(|(one, _)| one == active) {
+        Some((_, problem)) => Err(Problem::internal(problem)),
+        None => Ok(()),
+    }
+}
+
 /// The schema that a text is.
 pub(super) fn parsed(text: &str) -> Result<Schema, Problem> {
     Schema::parse("schema", text.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))
@@ -349,10 +409,33 @@ async fn put_key(edit: &mut Edit, (name, role, tenant): (&str, Role, Option<&str
     Ok((key, shown))
 }
 
-/// The artifact of pushed files, its rules and tests, and warnings.
-type CompiledFiles = (Vec<u8>, usize, usize, Vec<Diagnostic>);
+/// What became of pushed files.
+pub(super) struct CompiledFiles {
+    /// Of the artifact.
+    hash: String,
+    rules: usize,
+    tests: usize,
+    warnings: Vec<Diagnostic>,
+}
 
-fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize) -> Result<CompiledFiles, Problem> {
+impl CompiledFiles {
+    /// A version of a rule set, without its number.
+    pub(super) fn version(&self, tenant: &str, rule_set: &str, note: &str, actor: &Actor) -> Version {
+        Version {
+            tenant: tenant.to_owned(),
+            rule_set: rule_set.to_owned(),
+            version: 0,
+            hash: self.hash.clone(),
+            rules: self.rules as i64,
+            author: actor.name.clone(),
+            note: note.to_owned(),
+            created: actor.now,
+        }
+    }
+}
+
+/// Reads the rule files among pushed ones.
+pub(super) fn read(files: &[PushedFile], limits: &Limits) -> Result<RuleFiles, Problem> {
     let mut by_name: HashMap<PathBuf, Bytes> = HashMap::new();
     for file in files {
         let path = PathBuf::from(&file.name);
@@ -373,9 +456,24 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize)
     if rules.is_empty() {
         return Err(Problem::bad_request("there are no rules among the files; push documents (*.yaml, *.json) or bulk files (rules.*)"));
     }
-    let limits = Limits::default();
     let unreadable = |(path, error): (PathBuf, io::Error)| Problem::bad_request(format!("{}: {error}", path.display()));
-    let compiled = RuleFiles::read(&rules, &read, &limits).map_err(unreadable)?.compile(schema, threads, &|rule| {
+    RuleFiles::read(&rules, &read, limits).map_err(unreadable)
+}
+
+fn compiled(
+    files: &[PushedFile],
+    schema: &Schema,
+    tenant: &str,
+    threads: usize,
+    lists: Lists,
+) -> Result<(Vec<u8>, CompiledFiles), Problem> {
+    let mut files = read(files, &Limits::default())?;
+    for (list, entries) in lists {
+        if !files.set_list(&list, entries) {
+            return Err(Problem::not_found(&format!("list `{list}`")));
+        }
+    }
+    let compiled = files.compile(schema, threads, &|rule| {
         if tenant != ALL && rule.tenant.is_none() {
             rule.tenant = Some(tenant.into());
         }
@@ -388,5 +486,8 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize)
         return Err(Problem::rules("there are errors in the rules", vec![diagnostic.with_hint("leave `tenant` out of the rules")]));
     }
     deploy::standing_alone(&artifact).map_err(|error| Problem::rules(error, Vec::new()))?;
-    Ok((bytes, compiled.rules, compiled.tests, compiled.diagnostics))
+    Ok((bytes, CompiledFiles { hash: String::new(), rules: compiled.rules, tests: compiled.tests, warnings: compiled.diagnostics }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,4 +20,5 @@ pub mod problem;
 pub mod registry;
 pub mod run;
 pub mod scorer;
+pub mod sources;
 pub mod store;

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub const ALL: &str = "all";
 
 /// Statements that make the tables, in both databases.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, suspended BIGINT NOT NULL, created BIGINT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS api_keys (id TEXT PRIMARY KEY, hash TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, tenant TEXT, created BIGINT NOT NULL)",
@@ -26,6 +26,10 @@ const TABLES: [&str; 8] = [
      PRIMARY KEY (tenant, rule_set, rule))",
     "CREATE TABLE IF NOT EXISTS audit (number BIGINT PRIMARY KEY, time BIGINT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, tenant TEXT NOT NULL, \
      detail TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS sources (tenant TEXT NOT NULL, rule_set TEXT NOT NULL, version BIGINT NOT NULL, hash TEXT NOT NULL, \
+     PRIMARY KEY (tenant, rule_set, version))",
+    "CREATE TABLE IF NOT EXISTS schedule (tenant TEXT NOT NULL, rule_set TEXT NOT NULL, version BIGINT NOT NULL, due BIGINT NOT NULL, author TEXT NOT NULL, \
+     PRIMARY KEY (tenant, rule_set))",
 ];
 
 /// A version of a rule set. It never changes.
@@ -63,6 +67,16 @@ pub struct Tenant {
     pub name: String,
     pub suspended: bool,
     pub created: i64,
+}
+
+/// A version that is to be put in service later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    pub active: Active,
+    /// Milliseconds since 1970.
+    pub due: i64,
+    /// Who asked for it.
+    pub author: String,
 }
 
 /// What is to be in service, as of one moment.
@@ -204,6 +218,18 @@ impl Registry {
         version_on(&self.pool, tenant, rule_set, number).await
     }
 
+    /// The hash of the files that a version was made of. `None`: of its time none are kept.
+    pub async fn sources(&self, tenant: &str, rule_set: &str, number: i64) -> Result<Option<String>> {
+        let sql = "SELECT hash FROM sources WHERE tenant = $1 AND rule_set = $2 AND version = $3";
+        let row = sqlx::query(sql).bind(tenant).bind(rule_set).bind(number).fetch_optional(&self.pool).await?;
+        row.map(|row| row.try_get(0)).transpose()
+    }
+
+    /// What is to be put in service by this time, the earliest first.
+    pub async fn scheduled(&self, until: i64) -> Result<Vec<Scheduled>> {
+        scheduled(&self.pool, until).await
+    }
+
     /// The names of a tenant's rule sets.
     pub async fn rule_sets(&self, tenant: &str) -> Result<Vec<String>> {
         let sql = "SELECT DISTINCT rule_set FROM versions WHERE tenant = $1 ORDER BY rule_set";
@@ -301,6 +327,8 @@ impl Edit {
             "DELETE FROM switches WHERE tenant = $1",
             "DELETE FROM activations WHERE tenant = $1",
             "DELETE FROM active WHERE tenant = $1",
+            "DELETE FROM schedule WHERE tenant = $1",
+            "DELETE FROM sources WHERE tenant = $1",
             "DELETE FROM versions WHERE tenant = $1",
             "DELETE FROM api_keys WHERE tenant = $1",
             "DELETE FROM tenants WHERE name = $1",
@@ -346,6 +374,40 @@ impl Edit {
         .execute(&mut *self.transaction)
         .await?;
         Ok(version)
+    }
+
+    /// Keeps by which hash the files of a version are found.
+    pub async fn add_sources(&mut self, version: &Version, hash: &str) -> Result<()> {
+        let sql = "INSERT INTO sources (tenant, rule_set, version, hash) VALUES ($1, $2, $3, $4)";
+        let query = sqlx::query(sql).bind(version.tenant.clone()).bind(version.rule_set.clone()).bind(version.version).bind(hash);
+        query.execute(&mut *self.transaction).await.map(drop)
+    }
+
+    /// Schedules a version, in the place of another one of its rule set.
+    pub async fn schedule(&mut self, scheduled: &Scheduled) -> Result<()> {
+        let sql = "INSERT INTO schedule (tenant, rule_set, version, due, author) VALUES ($1, $2, $3, $4, $5) \
+                   ON CONFLICT (tenant, rule_set) DO UPDATE SET version = excluded.version, due = excluded.due, author = excluded.author";
+        let Scheduled { active, due, author } = scheduled;
+        let query = sqlx::query(sql).bind(active.tenant.clone()).bind(active.rule_set.clone()).bind(active.version);
+        query.bind(*due).bind(author.clone()).execute(&mut *self.transaction).await.map(drop)
+    }
+
+    /// What is to be put in service by this time, the earliest first.
+    pub async fn scheduled(&mut self, until: i64) -> Result<Vec<Scheduled>> {
+        scheduled(&mut *self.transaction, until).await
+    }
+
+    /// Takes what is scheduled of a rule set out. `false`: there is nothing.
+    pub async fn unschedule(&mut self, tenant: &str, rule_set: &str) -> Result<bool> {
+        let sql = "DELETE FROM schedule WHERE tenant = $1 AND rule_set = $2";
+        Ok(sqlx::query(sql).bind(tenant).bind(rule_set).execute(&mut *self.transaction).await?.rows_affected() > 0)
+    }
+
+    /// The live version of a rule set.
+    pub async fn live(&mut self, tenant: &str, rule_set: &str) -> Result<Option<i64>> {
+        let sql = "SELECT version FROM active WHERE tenant = $1 AND rule_set = $2 AND mode = 'live'";
+        let row = sqlx::query(sql).bind(tenant).bind(rule_set).fetch_optional(&mut *self.transaction).await?;
+        row.map(|row| row.try_get(0)).transpose()
     }
 
     /// Puts a version in service: live in the place of the one that was, or as a shadow beside it.
@@ -431,6 +493,16 @@ async fn active(on: impl Executor<'_, Database = Any>) -> Result<Vec<(Active, St
         Ok((Active { tenant: row.try_get(0)?, rule_set: row.try_get(1)?, version: row.try_get(2)?, shadow }, row.try_get(4)?))
     };
     rows.iter().map(active).collect()
+}
+
+async fn scheduled(on: impl Executor<'_, Database = Any>, until: i64) -> Result<Vec<Scheduled>> {
+    let sql = "SELECT tenant, rule_set, version, due, author FROM schedule WHERE due <= $1 ORDER BY due, tenant, rule_set";
+    let rows = sqlx::query(sql).bind(until).fetch_all(on).await?;
+    let scheduled = |row: &AnyRow| {
+        let active = Active { tenant: row.try_get(0)?, rule_set: row.try_get(1)?, version: row.try_get(2)?, shadow: false };
+        Ok(Scheduled { active, due: row.try_get(3)?, author: row.try_get(4)? })
+    };
+    rows.iter().map(scheduled).collect()
 }
 
 async fn switches(on: impl Executor<'_, Database = Any>) -> Result<Vec<Switch>> {

@@ -2,7 +2,7 @@
 
 use super::api;
 use super::config::Config;
-use super::core::Service;
+use super::core::{Service, now};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,5 +41,7 @@ async fn keep_following(service: Arc<Service>) {
     loop {
         tokio::time::sleep(every).await;
         service.follow().await;
+        // What is wrong is in the log; it is tried again.
+        let _ = service.carry_out(now()).await;
     }
 }

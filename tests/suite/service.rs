@@ -1,6 +1,7 @@
 //! The process as its users see it: over HTTP, started, killed and started again.
 
 mod instances;
+mod lists;
 mod preview;
 mod rules;
 
