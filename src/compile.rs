@@ -14,6 +14,7 @@ use crate::id::{FieldId, NodeId};
 use crate::parallel::map_in_order;
 use crate::pattern::Pattern;
 use crate::rule::Clause;
+use crate::rule::inline::{self, Mention};
 use crate::rule::lint::{self, FormTerm, Outline};
 use crate::rule::lists::Lists;
 use crate::rule::normal::{self, Columns};
@@ -328,6 +329,8 @@ pub struct Checked {
     pub expr: Option<Expr>,
     /// The typed pattern, likewise.
     pub pattern: Option<Arc<Pattern>>,
+    /// What the text of a pattern names of the document around it.
+    pub mentions: Vec<Mention>,
     /// Tests of the rule that passed.
     pub tests: usize,
     pub diagnostics: Vec<Diagnostic>,
@@ -347,7 +350,7 @@ impl Checked {
 /// Types the text of a rule, which may name `windows`, and runs the rule's own tests.
 #[must_use]
 pub fn check_rule(rule: &Rule, windows: &WindowColumns, context: &Context) -> Checked {
-    let mut checked = Checked { expr: None, pattern: None, tests: 0, diagnostics: Vec::new() };
+    let mut checked = Checked { expr: None, pattern: None, mentions: Vec::new(), tests: 0, diagnostics: Vec::new() };
     let scope = scope(rule, context, windows);
     if rule.tenant.is_some() && context.schema.tenant.is_none() {
         let message = "the rule belongs to a tenant, but no field names tenants";
@@ -357,8 +360,8 @@ pub fn check_rule(rule: &Rule, windows: &WindowColumns, context: &Context) -> Ch
     }
     if rule.clause != Clause::When {
         let scope = check::Scope { schema: windows.named_schema(), windows: &[], ..scope };
-        match check::pattern::pattern(&rule.when, rule.clause, &rule.origin, Some(&rule.id), &scope) {
-            Ok(pattern) => {
+        match check::pattern::read(&rule.when, rule.clause, &rule.origin, Some(&rule.id), &scope) {
+            Ok((pattern, mentions)) => {
                 if pattern.is_unbounded(scope.schema) {
                     let (message, place) = match rule.clause {
                         Clause::Sequence => ("a match may wait for ever: the sequence has no WITHIN", "before the steps"),
@@ -368,6 +371,7 @@ pub fn check_rule(rule: &Rule, windows: &WindowColumns, context: &Context) -> Ch
                     checked.diagnostics.push(about(rule, Severity::Warning, "unbounded-pattern", message).with_hint(hint));
                 }
                 let pattern = checked.pattern.insert(Arc::new(pattern)).clone();
+                checked.mentions = mentions;
                 checked.run_tests(rule, |test| trial::of_pattern(rule, test, &pattern, scope.schema));
             }
             Err(diagnostics) => checked.diagnostics.extend(diagnostics),
@@ -398,8 +402,8 @@ fn lower_rule(
     terms: &mut Terms,
     text: &mut String,
 ) -> LoweredRule {
-    let Checked { expr, pattern, tests, diagnostics } = match typed {
-        Some(expr) => Checked { expr: Some(expr), pattern: None, tests: 0, diagnostics: Vec::new() },
+    let Checked { expr, pattern, mentions, tests, diagnostics } = match typed {
+        Some(expr) => Checked { expr: Some(expr), pattern: None, mentions: Vec::new(), tests: 0, diagnostics: Vec::new() },
         None => check_rule(&rule, windows, context),
     };
     let schema = windows.schema();
@@ -415,11 +419,11 @@ fn lower_rule(
         pattern,
     };
     if lowered.pattern.is_some() {
-        // Its text is canonical as it is, and says what it is.
+        // Its text is canonical once it names nothing of its document but windows, and says what it is.
         if lowered.rule.clause == Clause::Sequence {
             text.push_str(SEQUENCE);
         }
-        text.push_str(&lowered.rule.when);
+        inline::write(&lowered.rule.when, &mentions, &|_| None, text);
     }
     let Some(expr) = expr else { return lowered };
     print::write_condition(&expr, schema, text);

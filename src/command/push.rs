@@ -33,6 +33,12 @@ pub struct Options {
     /// What is new about them
     #[arg(long, default_value = "")]
     pub note: String,
+    /// Say what would become of the last events if the version were in service
+    #[arg(long)]
+    pub preview: bool,
+    /// The field that says which events were to be caught: the preview tells precision and recall
+    #[arg(long, requires = "preview")]
+    pub label: Option<String>,
     /// Put the version in service at once, for which the key needs the role admin
     #[arg(long)]
     pub activate: bool,
@@ -60,6 +66,11 @@ pub fn push(options: &Options) -> Result<Vec<Value>, Failure> {
     let set = format!("{}/v1/tenants/{}/rule-sets/{}", options.url.trim_end_matches('/'), options.tenant, options.rule_set);
     let pushed = send(options, "POST", &format!("{set}/versions"), &json!({"files": files, "note": options.note}))?;
     let mut told = vec![pushed];
+    if options.preview {
+        let asked = json!({"label": options.label});
+        let preview = send(options, "POST", &format!("{set}/versions/{}/preview", told[0]["version"]), &asked)?;
+        told.push(short(&preview));
+    }
     if options.activate {
         told.push(send(options, "PUT", &format!("{set}/live"), &json!({"version": told[0]["version"]}))?);
     }
@@ -78,6 +89,12 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
         return Err(format!("{}: there is no certificate in it", path.display()).into());
     }
     Ok(certificates)
+}
+
+/// A preview without its samples and rules.
+fn short(preview: &Value) -> Value {
+    let parts = ["summary", "events", "actions", "flagged", "hit"];
+    Value::Object(parts.iter().map(|part| ((*part).to_owned(), preview[*part].clone())).collect())
 }
 
 fn send(options: &Options, method: &str, url: &str, body: &Value) -> Result<Value, Failure> {

@@ -4,7 +4,7 @@ use super::{Compiled, Context, compile_with_windows};
 use crate::event::Schema;
 use crate::rule::bulk::RuleRows;
 use crate::rule::document::{Document, is_document, parse_document};
-use crate::rule::lists::Lists;
+use crate::rule::lists::{List, Lists};
 use crate::rule::window::{Columns, NamedWindow};
 use crate::rule::{Diagnostic, Limits, Rule, Severity, check};
 use bytes::Bytes;
@@ -81,6 +81,21 @@ impl RuleFiles {
     #[must_use]
     pub fn list_entries(&self) -> usize {
         self.lists.names().filter_map(|name| self.lists.get(name)).map(|list| list.entries().len()).sum()
+    }
+
+    /// The entries of a list, as they were written.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Option<&[serde_json::Value]> {
+        self.lists.get(name).map(List::entries)
+    }
+
+    /// Gives a list other entries than its document says. `false`: there is no list of this name.
+    pub fn set_list(&mut self, name: &str, entries: Vec<serde_json::Value>) -> bool {
+        let is_there = self.lists.get(name).is_some();
+        if is_there {
+            self.lists.insert(name, entries);
+        }
+        is_there
     }
 
     /// The schema file that the first document to name one names.

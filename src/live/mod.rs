@@ -184,14 +184,7 @@ impl LiveEngine {
     /// # Errors
     /// What is wrong with any of them: as compiling would say it, and ids that are there already or are not.
     pub fn apply(&self, changes: &[Change]) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
-        let mut writer = lock(&self.shared.writer);
-        let before = self.shared.current();
-        let next = Arc::new(change::applied(&self.shared, &before, changes)?);
-        writer.remember(before, &self.shared.settings);
-        self.shared.publish(Arc::clone(&next));
-        drop(writer);
-        self.shared.keep_house(&next);
-        Ok(next)
+        self.put(changes, None, None)
     }
 
     /// Makes all the changes, of patterns or over other windows too, or none of them: all rules are compiled with them, which takes as long as that does. From then on
@@ -200,11 +193,45 @@ impl LiveEngine {
     /// # Errors
     /// As [`LiveEngine::apply`]; rules in service that need a window that is not among `columns`.
     pub fn rebuild(&self, changes: &[Change], columns: Columns) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+        self.put(changes, Some(columns), None)
+    }
+
+    /// Makes all the changes as [`LiveEngine::apply`] does, or where there are `columns` as [`LiveEngine::rebuild`]. The generation is called `name`, which who has engines of the same
+    /// rules agree on makes of the rules, rather than of the way that led to them.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn put_as(&self, name: &str, changes: &[Change], columns: Option<Columns>) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+        self.put(changes, columns, Some(name))
+    }
+
+    /// The rules after these changes of `before`, which is of this engine; they are not put in service. See [`LiveEngine::put_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn draft(
+        &self,
+        before: &Arc<Snapshot>,
+        name: Option<&str>,
+        changes: &[Change],
+        columns: Option<Columns>,
+    ) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
+        let mut next = match columns {
+            None => change::applied(&self.shared, before, changes)?,
+            Some(columns) => rebuild::rebuilt(&self.shared, before, changes, columns)?,
+        };
+        name.into_iter().for_each(|name| next.generation = name.into());
+        Ok(Arc::new(next))
+    }
+
+    fn put(&self, changes: &[Change], columns: Option<Columns>, name: Option<&str>) -> Result<Arc<Snapshot>, Vec<Diagnostic>> {
         let mut writer = lock(&self.shared.writer);
         let before = self.shared.current();
-        let next = Arc::new(rebuild::rebuilt(&self.shared, &before, changes, columns)?);
+        let next = self.draft(&before, name, changes, columns)?;
         writer.remember(before, &self.shared.settings);
         self.shared.publish(Arc::clone(&next));
+        drop(writer);
+        self.shared.keep_house(&next);
         Ok(next)
     }
 

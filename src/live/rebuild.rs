@@ -7,7 +7,7 @@ use super::snapshot::Snapshot;
 use super::{Change, Shared};
 use crate::compile::{self, Context};
 use crate::rule::window::Columns;
-use crate::rule::{Clause, Diagnostic, Rule, print};
+use crate::rule::{Clause, Diagnostic, Rule, inline, print};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -90,7 +90,11 @@ impl Draft<'_> {
         }
         let text = match checked.expr {
             Some(expr) if rule.clause == Clause::When => print::condition(&expr, self.columns.schema()),
-            _ => rule.when.to_string(),
+            _ => {
+                let mut text = String::new();
+                inline::write(&rule.when, &checked.mentions, &|_| None, &mut text);
+                text
+            }
         };
         self.generation = change::name_of_put(&self.generation, kind, &rule, &text);
         rule.tests = Vec::new();

@@ -96,6 +96,8 @@ pub enum Syntax<'t> {
     InList {
         operand: AstId,
         name: Cow<'t, str>,
+        /// Where the word LIST stands.
+        word: usize,
         negated: bool,
     },
     Like {

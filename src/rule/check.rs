@@ -13,6 +13,7 @@ pub mod window;
 use super::ast::{Ast, AstArgs, AstId, Syntax, Test};
 use super::builtin::Builtin;
 use super::diagnostic::{Diagnostic, Origin};
+use super::inline::What;
 use super::limits::Limits;
 use super::lists::Lists;
 use super::literal::{self, NumberError};
@@ -334,7 +335,7 @@ impl<'c, 't> Checker<'c, 't> {
             }
             Syntax::Between { operand, low, high, symmetric, negated } => self.between(*operand, *low, *high, *symmetric, *negated),
             Syntax::In { operand, list, negated } => self.membership(*operand, *list, *negated),
-            Syntax::InList { operand, name, negated } => self.named_list(id, *operand, name, *negated),
+            Syntax::InList { operand, name, word, negated } => self.named_list(id, *operand, (name, *word), *negated),
             Syntax::Like { operand, pattern, escape, case_insensitive, negated } => {
                 let escape = self.escape(*escape);
                 let texts = [self.textual("LIKE", *operand), self.textual("LIKE", *pattern)];
@@ -434,6 +435,7 @@ impl<'c, 't> Checker<'c, 't> {
 
     fn parameter(&mut self, id: AstId, name: &str) -> Option<Operand> {
         if let Some((_, value)) = self.scope.parameters.iter().find(|(known, _)| &**known == name) {
+            self.mention(self.ast.span(id), What::Parameter(value.clone()));
             return Some(Operand::Constant(value.clone()));
         }
         let names = self.scope.parameters.iter().map(|(known, _)| &**known);
@@ -608,7 +610,7 @@ impl<'c, 't> Checker<'c, 't> {
         self.truth(Node::Or(either), negated)
     }
 
-    fn named_list(&mut self, id: AstId, operand: AstId, name: &str, negated: bool) -> Option<Operand> {
+    fn named_list(&mut self, id: AstId, operand: AstId, (name, word): (&str, usize), negated: bool) -> Option<Operand> {
         let lists = self.scope.lists;
         let Some(list) = lists.get(name) else {
             let error = self.report.error("unknown-list", self.ast.span(id), format!("unknown list `{}`", shown(name)));
@@ -632,8 +634,11 @@ impl<'c, 't> Checker<'c, 't> {
                 return None;
             }
         };
+        let says_null = ty == Type::Null && !list.entries().is_empty();
+        let written = if says_null { [Value::Null].into() } else { Arc::clone(&values) };
+        self.mention(word..self.ast.span(id).end, What::List { values: written, float: ty == Type::Float });
         let value = self.place(operand)?;
-        if ty == Type::Null && !list.entries().is_empty() {
+        if says_null {
             let null = self.push(Node::Constant(Value::Null), Type::Null);
             return self.truth(Node::Compare { op: CompareOp::Equal, left: value, right: null }, negated);
         }

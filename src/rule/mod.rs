@@ -2,6 +2,7 @@
 //!
 //! * [`document`], [`bulk`], [`template`]: from files to [`Rule`]s, by way of [`yaml`] (trees) and [`table`] (rows).
 //! * [`lexer`], [`parser`], [`ast`], [`check`]: from a condition's text to a typed [`crate::expr::Expr`]; [`mod@print`]: back to canonical text.
+//! * [`inline`]: patterns in texts that stand by themselves.
 //! * [`lists`]: named lists of constants. [`window`]: windows, named and stated in conditions, as columns.
 //! * [`normal`]: to terms of thresholds; [`lint`]: what interval algebra says about them.
 
@@ -12,6 +13,7 @@ pub mod bulk;
 pub mod check;
 pub mod diagnostic;
 pub mod document;
+pub mod inline;
 pub mod lexer;
 pub mod limits;
 pub mod lint;

@@ -519,6 +519,7 @@ impl<'t, 'r> Parser<'t, 'r> {
     }
 
     fn membership(&mut self, left: Parsed, negated: bool) -> Result<Parsed, Stop> {
+        let word = self.token.start;
         if self.take_word("list") {
             let name = match self.token.kind {
                 Kind::Word => Cow::Borrowed(self.slice(self.token)),
@@ -526,7 +527,7 @@ impl<'t, 'r> Parser<'t, 'r> {
                 _ => return Err(self.unexpected("the name of a list")),
             };
             self.advance();
-            return self.node(Syntax::InList { operand: left.id, name, negated }, left.start, left.height);
+            return self.node(Syntax::InList { operand: left.id, name, word, negated }, left.start, left.height);
         }
         self.expect(Kind::LeftParen, "a list in parentheses, or LIST and a name, after IN")?;
         let (bottom, first) = (self.stack.len(), self.token.start);

@@ -47,6 +47,15 @@ pub(super) fn write_field_name(name: &str, text: &mut String) {
     }
 }
 
+/// Writes a constant. `beside_float`: any number that stands there is read as the nearest double.
+pub(super) fn write_constant(value: &Value, beside_float: bool, text: &mut String) {
+    let mut printer = Printer { expr: &Expr::new(), field: &|_, _| (), text, depth: 0 };
+    match value {
+        Value::Float(float) if beside_float => printer.float(*float, true),
+        value => printer.constant(value),
+    }
+}
+
 struct Printer<'e> {
     expr: &'e Expr,
     /// Writes the name of a field.

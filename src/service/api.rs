@@ -1,11 +1,14 @@
 //! HTTP: routes, who may call them, and what they answer. `openapi.json` beside this file says the same for machines.
 
 use super::auth::{Act, Key, Role};
-use super::core::{PushedFile, Service, now, status};
+use super::core::{Service, now};
+use super::deploy::status;
+use super::preview::{Events, Trial};
 use super::problem::{self, Problem};
 use super::queue::Refusal;
-use super::registry::{ALL, Active, Actor, Tenant, TenantLimits, Version};
+use super::registry::{ALL, Active, Actor, Scheduled, Tenant, TenantLimits, Version};
 use super::scorer::{Answer, Request as ScoreRequest};
+use super::sources::{File, ListEdit};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -13,8 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::{Json, Router};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -59,6 +61,10 @@ fn routes(push_bytes: usize) -> Vec<(&'static str, MethodRouter<Arc<Service>>)> 
         ("/v1/tenants/{tenant}", put(put_tenant).patch(limit_tenant).delete(remove_tenant)),
         ("/v1/tenants/{tenant}/rule-sets", get(rule_sets)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions", get(versions).post(push).layer(DefaultBodyLimit::max(push_bytes))),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions/{version}/preview", post(preview).layer(DefaultBodyLimit::max(push_bytes))),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/versions/{version}/files", get(files)),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/lists/{list}", get(list).patch(edit_list)),
+        ("/v1/tenants/{tenant}/rule-sets/{rule_set}/schedule", get(schedule).delete(unschedule)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/live", put(activate).delete(deactivate)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/rollback", post(rollback)),
         ("/v1/tenants/{tenant}/rule-sets/{rule_set}/shadows/{version}", put(shadow).delete(remove_shadow)),
@@ -190,7 +196,9 @@ async fn healthz() -> &'static str {
 async fn readyz(State(service): Handle) -> Answered<&'static str> {
     let unready = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not ready", detail);
     let ended = service.running().filter(|running| running.scorer.has_ended()).map(|_| "nobody judges events any more".to_owned());
-    match service.shared.trouble().or(ended).or_else(|| service.trouble()) {
+    // What it is may name things of tenants.
+    let behind = service.behind().map(|_| "not all that the registry says is in service; the log of the process tells why".to_owned());
+    match service.shared.trouble().or(ended).or_else(|| service.trouble()).or(behind) {
         Some(trouble) => Err(unready(trouble)),
         None => Ok("ready\n"),
     }
@@ -217,18 +225,23 @@ async fn service_status(State(service): Handle, headers: HeaderMap) -> Answered 
     ))
 }
 
+/// The lines of a body that are not empty, each with its end, and how many there are.
+fn lines(bytes: &[u8]) -> (Vec<u8>, usize) {
+    let mut text = Vec::with_capacity(bytes.len() + 1);
+    let mut rows = 0;
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        text.extend(line);
+        text.push(b'\n');
+        rows += 1;
+    }
+    (text, rows)
+}
+
 /// Events in a body: their lines, and how many there are; and whether it is one event by itself.
 fn events(bytes: &[u8], kind: &str) -> Answered<(Vec<u8>, usize, bool)> {
     let too_many = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", format!("a request brings at most {EVENTS_MAX} events"));
     if kind.starts_with("application/x-ndjson") {
-        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let mut text = Vec::with_capacity(bytes.len() + 1);
-        let mut rows = 0;
-        for line in lines {
-            text.extend(line);
-            text.push(b'\n');
-            rows += 1;
-        }
+        let (text, rows) = lines(bytes);
         return if rows > EVENTS_MAX { Err(too_many()) } else { Ok((text, rows, false)) };
     }
     let one = |event: &RawValue, text: &mut Vec<u8>| {
@@ -419,7 +432,7 @@ async fn remove_key(State(service): Handle, headers: HeaderMap, Path(id): Path<S
     edit.remove_key(&id).await?;
     edit.log(&actor(&key), "key.remove", found.tenant.as_deref().unwrap_or(ALL), &json!({"key": id})).await?;
     edit.commit().await?;
-    service.reload_keys().await?;
+    service.follow().await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -531,14 +544,6 @@ struct Push {
     note: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    name: String,
-    text: Option<String>,
-    base64: Option<String>,
-}
-
 async fn push(
     State(service): Handle,
     headers: HeaderMap,
@@ -549,17 +554,7 @@ async fn push(
     named("a tenant", &tenant)?;
     named("a rule set", &rule_set)?;
     let Push { files, note } = body(&bytes)?;
-    let file = |file: File| {
-        let bytes = match (file.text, file.base64) {
-            (Some(text), None) => text.into_bytes(),
-            (None, Some(base64)) => {
-                STANDARD.decode(base64).map_err(|error| Problem::bad_request(format!("{}: base64: {error}", file.name)))?
-            }
-            _ => return Err(Problem::bad_request(format!("{}: give either `text` or `base64`", file.name))),
-        };
-        Ok(PushedFile { name: file.name, bytes: bytes.into() })
-    };
-    let files = files.into_iter().map(file).collect::<Answered<Vec<_>>>()?;
+    let files = files.into_iter().map(File::pushed).collect::<Answered<Vec<_>>>()?;
     let pushed = service.push(&tenant, &rule_set, files, &note, &actor(&key)).await?;
     let mut told = version_json(&pushed.version);
     told["tests"] = pushed.tests.into();
@@ -567,23 +562,113 @@ async fn push(
     Ok((StatusCode::CREATED, Json(told)))
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Previewed {
+    /// So many of the last events in the journal.
+    events: Option<u64>,
+    /// The field that says which events were to be caught.
+    label: Option<String>,
+}
+
+async fn preview(
+    State(service): Handle,
+    headers: HeaderMap,
+    Path((tenant, rule_set, version)): Path<(String, String, i64)>,
+    query: Result<Query<Previewed>, axum::extract::rejection::QueryRejection>,
+    bytes: Bytes,
+) -> Answered {
+    let key = caller(&service, &headers, Act::Push, Some(&tenant)).or_else(|_| caller(&service, &headers, Act::Operate, Some(&tenant)))?;
+    let Query(asked) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let (asked, events) = if kind.starts_with("application/x-ndjson") {
+        let (mut lines, rows) = lines(&bytes);
+        let field = service.running().and_then(|running| running.schema.tenant.map(|field| running.schema.field(field).name.clone()));
+        if let Some((tenant, field)) = key.tenant.as_deref().zip(field) {
+            lines = with_tenant(&lines, &field, tenant);
+        }
+        (asked, Events::Lines(lines, rows as u64))
+    } else {
+        let asked: Previewed = if bytes.is_empty() { asked } else { body(&bytes)? };
+        let events = Events::Journal(asked.events);
+        (asked, events)
+    };
+    // Of other tenants' events nobody is told who may not see them, and a tenant's rules do nothing to them.
+    let own = (tenant != ALL).then(|| tenant.clone());
+    let active = Active { tenant, rule_set, version, shadow: false };
+    Ok(Json(super::preview::preview(&service, Trial { active, events, label: asked.label, tenant: own }).await?))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Activation {
     version: i64,
+    /// When, in RFC 3339; without it now.
+    at: Option<String>,
 }
 
-fn in_service(active: &Active, service: &Service) -> Json<Value> {
-    let generation = service.running().map(|running| running.live.snapshot().generation().to_string());
+fn in_service(active: &Active, generation: &str) -> Json<Value> {
     Json(json!({"version": active.version, "shadow": active.shadow, "generation": generation}))
 }
 
 async fn activate(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath, bytes: Bytes) -> Answered {
     let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
-    let Activation { version } = body(&bytes)?;
+    let Activation { version, at } = body(&bytes)?;
     let active = Active { tenant, rule_set, version, shadow: false };
-    service.activate(&active, &actor(&key), "version.activate").await?;
-    Ok(in_service(&active, &service))
+    if let Some(at) = at {
+        let due = DateTime::parse_from_rfc3339(&at).map_err(|error| {
+            let detail = format!("at: `{}` is no time ({error}); write it as 2026-01-31T12:00:00Z", at.escape_default());
+            Problem::bad_request(detail)
+        })?;
+        let scheduled = Scheduled { active, due: due.timestamp_millis(), author: key.name.clone() };
+        service.schedule(&scheduled, &actor(&key)).await?;
+        return Ok(scheduled_json(&scheduled));
+    }
+    let generation = service.activate(&active, &actor(&key), "version.activate").await?;
+    Ok(in_service(&active, &generation))
+}
+
+fn scheduled_json(scheduled: &Scheduled) -> Json<Value> {
+    let at = DateTime::from_timestamp_millis(scheduled.due).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true));
+    Json(json!({"version": scheduled.active.version, "at": at, "author": scheduled.author}))
+}
+
+async fn schedule(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered {
+    caller(&service, &headers, Act::View, Some(&tenant))?;
+    let all = service.registry.scheduled(i64::MAX).await?;
+    let of_set = all.iter().find(|one| one.active.tenant == tenant && one.active.rule_set == rule_set);
+    of_set.map(scheduled_json).ok_or_else(|| Problem::not_found(&format!("scheduled version of {tenant}/{rule_set}")))
+}
+
+async fn unschedule(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered<StatusCode> {
+    let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
+    service.unschedule(&tenant, &rule_set, &actor(&key)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn files(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, version)): Path<(String, String, i64)>) -> Answered {
+    caller(&service, &headers, Act::View, Some(&tenant))?;
+    Ok(Json(json!(service.sources(&tenant, &rule_set, version).await?)))
+}
+
+type ListPath = Path<(String, String, String)>;
+
+async fn list(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, list)): ListPath, query: Listed) -> Answered {
+    caller(&service, &headers, Act::View, Some(&tenant))?;
+    let listing = listing(query)?;
+    let (version, entries) = service.list(&tenant, &rule_set, &list).await?;
+    let from = usize::try_from(listing.after.unwrap_or(0)).unwrap_or(0).min(entries.len());
+    let shown = &entries[from..(from + listing.limit()).min(entries.len())];
+    Ok(Json(json!({"list": list, "version": version, "count": entries.len(), "entries": shown})))
+}
+
+async fn edit_list(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, list)): ListPath, bytes: Bytes) -> Answered {
+    let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
+    let change: ListEdit = body(&bytes)?;
+    let (version, generation) = service.edit_list(&tenant, &rule_set, &list, &change, &actor(&key)).await?;
+    let mut told = version_json(&version);
+    told["generation"] = generation.into();
+    Ok(Json(told))
 }
 
 async fn deactivate(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set)): SetPath) -> Answered<StatusCode> {
@@ -600,15 +685,15 @@ async fn rollback(State(service): Handle, headers: HeaderMap, Path((tenant, rule
     let before = service.registry.live_before(&tenant, &rule_set).await?;
     let version = before.ok_or_else(|| Problem::conflict(format!("no version of {tenant}/{rule_set} was live before")))?;
     let active = Active { tenant, rule_set, version, shadow: false };
-    service.activate(&active, &actor(&key), "version.rollback").await?;
-    Ok(in_service(&active, &service))
+    let generation = service.activate(&active, &actor(&key), "version.rollback").await?;
+    Ok(in_service(&active, &generation))
 }
 
 async fn shadow(State(service): Handle, headers: HeaderMap, Path((tenant, rule_set, version)): Path<(String, String, i64)>) -> Answered {
     let key = caller(&service, &headers, Act::Operate, Some(&tenant))?;
     let active = Active { tenant, rule_set, version, shadow: true };
-    service.activate(&active, &actor(&key), "version.shadow").await?;
-    Ok(in_service(&active, &service))
+    let generation = service.activate(&active, &actor(&key), "version.shadow").await?;
+    Ok(in_service(&active, &generation))
 }
 
 async fn remove_shadow(
@@ -639,8 +724,8 @@ async fn switch(
     let unknown =
         |name: &str| Problem::bad_request(format!("there is no status `{name}`; live, shadow, off, or null for what the version says"));
     let to = name.as_deref().map(|name| status(name).ok_or_else(|| unknown(name))).transpose()?;
-    service.switch(&tenant, &rule_set, &rule, to, &actor(&key)).await?;
-    Ok(Json(json!({"rule": rule, "status": name})))
+    let generation = service.switch(&tenant, &rule_set, &rule, to, &actor(&key)).await?;
+    Ok(Json(json!({"rule": rule, "status": name, "generation": generation})))
 }
 
 #[cfg(test)]

@@ -18,11 +18,13 @@ pub struct Config {
     pub http: Http,
     pub auth: Auth,
     pub registry: Registry,
+    pub store: Store,
     pub engine: Engine,
     pub journal: Journal,
     pub kafka: Kafka,
     pub limits: Limits,
     pub metrics: Metrics,
+    pub preview: Preview,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,10 +74,20 @@ pub struct Jwt {
     pub role_claim: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
-    /// `postgres://…` or `sqlite://…`; empty: a file of SQLite in the data folder.
+    /// `postgres://…` or `sqlite://…`; empty: a file of SQLite in the data folder. Processes with the same registry and store have the same rules in service.
+    pub url: String,
+    /// How often a process looks whether another one has changed anything.
+    pub poll_ms: u64,
+}
+
+/// What the registry names by hashes: compiled rules, pushed files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// A folder, `file://…` or plain, that all processes of a registry reach; empty: `artifacts` in the data folder.
     pub url: String,
 }
 
@@ -146,6 +158,20 @@ pub struct Metrics {
     pub rules_max: usize,
 }
 
+/// Trials of versions on stored events, of which a process makes one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Preview {
+    /// Events of one.
+    pub events_max: u64,
+}
+
+impl Default for Preview {
+    fn default() -> Self {
+        Self { events_max: 1_000_000 }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -153,11 +179,13 @@ impl Default for Config {
             http: Http::default(),
             auth: Auth::default(),
             registry: Registry::default(),
+            store: Store::default(),
             engine: Engine::default(),
             journal: Journal::default(),
             kafka: Kafka::default(),
             limits: Limits::default(),
             metrics: Metrics::default(),
+            preview: Preview::default(),
         }
     }
 }
@@ -172,6 +200,12 @@ impl Default for Jwt {
     fn default() -> Self {
         let [issuer, audience, jwks] = [const { String::new() }; 3];
         Self { issuer, audience, jwks, tenant_claim: "tenant".to_owned(), role_claim: "role".to_owned() }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { url: String::new(), poll_ms: 200 }
     }
 }
 
@@ -247,6 +281,7 @@ impl Config {
             ("engine.threads", self.engine.threads),
             ("engine.batch_rows_max", self.engine.batch_rows_max),
             ("engine.waiting_max", self.engine.waiting_max),
+            ("registry.poll_ms", usize::try_from(self.registry.poll_ms).unwrap_or(usize::MAX)),
             ("http.body_bytes_max", self.http.body_bytes_max),
             ("http.push_bytes_max", self.http.push_bytes_max),
         ];
@@ -265,7 +300,22 @@ impl Config {
         }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
-            None => self.kafka.check(),
+            None => self.store_folder().and_then(|_| self.kafka.check()),
+        }
+    }
+
+    /// Where the store is.
+    ///
+    /// # Errors
+    /// A URL that names no folder.
+    pub fn store_folder(&self) -> Result<PathBuf, String> {
+        let url = &self.store.url;
+        match url.strip_prefix("file://") {
+            None if url.is_empty() => Ok(self.data_dir.join("artifacts")),
+            None if url.contains("://") => Err(format!("store.url is `{url}`; it must be a folder, `file:///…` or a path")),
+            None => Ok(PathBuf::from(url)),
+            Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
+            Some(_) => Err(format!("store.url is `{url}`; behind `file://` comes a whole path, which begins with `/`")),
         }
     }
 
@@ -339,6 +389,8 @@ mod tests {
         assert_eq!(config.http.body_bytes_max, Http::default().body_bytes_max);
         assert_eq!(read("[registry]\nurl = \"postgres://h/d\"", &[]).unwrap().registry_url(), "postgres://h/d");
         assert_eq!(read("data_dir = \"d\"", &[]).unwrap().registry_url(), "sqlite://d/registry.db?mode=rwc");
+        let store = |url: &str| read(&format!("data_dir = \"d\"\n[store]\nurl = \"{url}\""), &[]).unwrap().store_folder().unwrap();
+        assert_eq!([store(""), store("s/t"), store("file:///s t")], ["d/artifacts", "s/t", "/s t"].map(PathBuf::from));
     }
 
     #[test]
@@ -353,6 +405,9 @@ mod tests {
         wrong("[http.tls]\nkey = \"key.pem\"", &[], &["http.tls", "give both"]);
         wrong("[auth.jwt]\njwks = \"keys.json\"", &[], &["auth.jwt.issuer"]);
         wrong("[auth.jwt]\njwks = \"http://h\"\nissuer = \"i\"\naudience = \"a\"", &[], &["auth.jwt.jwks", "https"]);
+        wrong("[registry]\npoll_ms = 0", &[], &["registry.poll_ms"]);
+        wrong("[store]\nurl = \"gopher://x/y\"", &[], &["store.url", "gopher", "a folder"]);
+        wrong("[store]\nurl = \"file://x/y\"", &[], &["store.url", "whole path"]);
         wrong("[engine]\nbackend = \"tpu\"", &[], &["line 2", "`cpu`, `gpu`, `auto`"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "many")], &["DYNAMIC_CEP_ENGINE_THREADS=many", "expected usize"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "-1")], &["DYNAMIC_CEP_ENGINE_THREADS=-1"]);

@@ -2,22 +2,25 @@
 
 use super::auth::{self, Key, Keys, Role};
 use super::config::{Backend, Config};
-use super::deploy::{self, Entry};
+use super::deploy::{self, Entry, status_name};
+use super::follow::{Deployed, Missing, put_in_service};
 use super::journal::Journal;
 use super::jwt::Jwt;
 use super::limits::Limits as Quota;
 use super::metrics::Metrics;
+use super::preview::Previewing;
 use super::problem::Problem;
-use super::registry::{ALL, Active, Actor, Registry, Tenant, TenantLimits, Version};
+use super::registry::{ALL, Active, Actor, Edit, Registry, SCHEMA, Scheduled, Tenant, TenantLimits, Version};
 use super::scorer::{Scorer, Settings as ScorerSettings, Shared};
 use super::sensitive::{self, Sensitive};
-use super::store::Store;
+use super::sources::{self, Lists};
+use super::store::{Kind, Store, make_folder};
 use crate::compile::files::RuleFiles;
 use crate::compile::{Context, compile};
 use crate::engine::router::Choice;
 use crate::event::Schema;
 use crate::live::{LiveEngine, Settings as LiveSettings};
-use crate::rule::lists::Lists;
+use crate::rule::lists;
 use crate::rule::{Diagnostic, Limits, Severity, Status};
 use crate::stream::Settings as StreamSettings;
 use crate::tables::Artifact;
@@ -30,9 +33,6 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
-
-/// The name of the schema in the registry.
-const SCHEMA: &str = "schema";
 
 /// The name of the key that values of sensitive fields are hashed with.
 const HASH_KEY: &str = "hash_key";
@@ -54,13 +54,14 @@ pub struct Service {
     pub shared: Arc<Shared>,
     /// Who may sign tokens, where they are taken.
     pub jwt: Option<Jwt>,
-    store: Store,
+    pub(super) store: Store,
     keys: RwLock<Keys>,
     running: RwLock<Option<Arc<Running>>>,
-    /// The versions in service. Whoever changes what is in service, or the registry, holds it.
-    deployed: tokio::sync::Mutex<Vec<Entry>>,
-    /// Held while the schema is set: judging begins once.
-    beginning: tokio::sync::Mutex<()>,
+    /// The versions in service. Whoever changes what is in service holds it.
+    pub(super) deployed: tokio::sync::Mutex<Deployed>,
+    /// Why not all that the registry says is in service.
+    pub(super) behind: RwLock<Option<String>>,
+    pub(super) previewing: Previewing,
 }
 
 /// A file that a push brings.
@@ -91,7 +92,9 @@ impl Service {
     pub async fn open(config: Config) -> Result<(Self, Option<String>), String> {
         let about = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
         let folder = config.data_dir.clone();
-        let store = Store::open(folder.join("artifacts")).map_err(|error| about(&folder.display().to_string(), &error))?;
+        make_folder(&folder).map_err(|error| about(&folder.display().to_string(), &error))?;
+        let stored = config.store_folder()?;
+        let store = Store::open(stored.clone()).map_err(|error| about(&stored.display().to_string(), &error))?;
         let registry = Registry::open(&config.registry_url()).await.map_err(|error| about("the registry cannot be opened", &error))?;
         let jwt = Jwt::open(&config.auth.jwt).await?;
         let service = Self {
@@ -103,36 +106,39 @@ impl Service {
             keys: RwLock::default(),
             running: RwLock::default(),
             deployed: tokio::sync::Mutex::default(),
-            beginning: tokio::sync::Mutex::default(),
+            behind: RwLock::default(),
+            previewing: Previewing::default(),
             config,
         };
         let read = |error: sqlx::Error| about("the registry cannot be read", &error);
         let shown = service.first_key().await.map_err(|problem| problem.detail)?;
-        service.reload_tenants().await.map_err(read)?;
-        if let Some(text) = service.registry.setting(SCHEMA).await.map_err(read)? {
-            let schema = Schema::parse("the registry's schema", text.as_bytes()).map_err(|error| error.to_string())?;
-            service.begin(schema).await?;
-        }
+        let said = service.registry.said().await.map_err(read)?;
+        service.catch_up(&mut *service.deployed.lock().await, said).await?;
         Ok((service, shown))
     }
 
     async fn first_key(&self) -> Result<Option<String>, Problem> {
-        let mut shown = None;
-        if self.registry.keys().await?.is_empty() {
-            let actor = Actor { name: "the first start".to_owned(), now: now() };
-            shown = Some(self.add_key("admin", Role::Admin, None, &actor).await?.1);
+        if !self.registry.keys().await?.is_empty() {
+            return Ok(None);
         }
-        self.reload_keys().await?;
-        Ok(shown)
+        let mut edit = self.registry.edit().await?;
+        // Another process may have begun meanwhile.
+        if !edit.keys().await?.is_empty() {
+            return Ok(None);
+        }
+        let actor = Actor { name: "the first start".to_owned(), now: now() };
+        let (_, shown) = put_key(&mut edit, ("admin", Role::Admin, None), &actor).await?;
+        edit.commit().await?;
+        Ok(Some(shown))
     }
 
-    pub async fn reload_keys(&self) -> Result<(), sqlx::Error> {
+    pub(super) async fn reload_keys(&self) -> Result<(), sqlx::Error> {
         let keys = Keys::new(self.registry.keys().await?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
-    async fn reload_tenants(&self) -> Result<(), sqlx::Error> {
+    pub(super) async fn reload_tenants(&self) -> Result<(), sqlx::Error> {
         let suspended = self.registry.tenants().await?.into_iter().filter(|tenant| tenant.suspended).map(|tenant| tenant.name);
         *self.shared.suspended.write().unwrap_or_else(PoisonError::into_inner) = suspended.collect();
         self.shared.limits.set_tenants(self.registry.tenant_limits().await?);
@@ -158,57 +164,70 @@ impl Service {
 
     /// Adds a key; its secret is given back, and kept nowhere.
     pub async fn add_key(&self, name: &str, role: Role, tenant: Option<&str>, actor: &Actor) -> Result<(Key, String), Problem> {
-        let (key, shown) = Key::new(name, role, tenant, actor.now).map_err(|error| Problem::internal(&error))?;
         let mut edit = self.registry.edit().await?;
-        edit.add_key(&key).await?;
-        let detail = json!({"key": key.id, "name": name, "role": role.name()});
-        edit.log(actor, "key.add", tenant.unwrap_or(ALL), &detail).await?;
+        let added = put_key(&mut edit, (name, role, tenant), actor).await?;
         edit.commit().await?;
-        self.reload_keys().await?;
-        Ok((key, shown))
+        self.follow().await;
+        Ok(added)
     }
 
     pub fn running(&self) -> Option<Arc<Running>> {
         self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn needed(&self) -> Result<Arc<Running>, Problem> {
+    pub(super) fn needed(&self) -> Result<Arc<Running>, Problem> {
         self.running().ok_or_else(|| {
             Problem::conflict("there is no schema yet; push a rule set of the tenant `all` with its schema.yaml, or PUT /v1/schema")
         })
     }
 
-    /// Begins to judge events of this schema by the versions that the registry has in service.
-    async fn begin(&self, schema: Schema) -> Result<(), String> {
+    /// Begins to judge events of this schema by these versions.
+    pub(super) async fn begin(&self, schema: Schema, entries: Vec<Entry>) -> Result<(), String> {
         let key = self.registry.setting_once(HASH_KEY, &sensitive::new_key()?).await;
         let key = sensitive::key(&key.map_err(|error| format!("the registry cannot be read: {error}"))?)?;
         self.shared.set_sensitive(Sensitive::new(&schema, key));
-        let empty = compile(std::iter::empty(), &Context { schema: &schema, lists: &Lists::new(), limits: &Limits::default(), threads: 1 });
-        let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
-        let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);
         let choice = match self.config.engine.backend {
             Backend::Cpu => Choice::Cpu,
             Backend::Gpu => Choice::Gpu,
             Backend::Auto => Choice::Auto,
         };
+        let live = self.engine(&schema, choice)?;
+        put_in_service(&live, &schema, Vec::new(), entries).await.map_err(|problem| problem.to_string())?;
+        let running = self.judging(live, schema, choice)?;
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
+        Ok(())
+    }
+
+    /// An engine without rules.
+    fn engine(&self, schema: &Schema, choice: Choice) -> Result<Arc<LiveEngine>, String> {
+        let empty = compile(std::iter::empty(), &Context { schema, lists: &lists::Lists::new(), limits: &Limits::default(), threads: 1 });
+        let bytes = empty.artifact.ok_or("no artifact can be made of no rules")?;
+        let artifact = Arc::new(Artifact::from_bytes(&bytes).map_err(|error| error.to_string())?);
         let settings = LiveSettings { choice, threads: self.config.engine.threads, ..LiveSettings::default() };
-        let live = Arc::new(LiveEngine::new(artifact, Lists::new(), Limits::default(), settings)?);
-        let mut deployed = self.deployed.lock().await;
-        let read = |error: sqlx::Error| format!("the registry cannot be read: {error}");
-        let entries = self.entries(&self.registry.active().await.map_err(read)?).await?;
-        put_in_service(&live, &schema, &[], &entries).map_err(|problem| problem.detail)?;
-        *deployed = entries;
-        let config = &self.config;
-        let sync = (config.journal.sync_ms > 0).then(|| Duration::from_millis(config.journal.sync_ms));
-        let folder = config.data_dir.join("journal");
-        let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
-        let journal = Journal::open(&folder, config.journal.events, sync).map_err(unreadable)?;
-        let lateness = i64::try_from(config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let tenant_bytes = if config.limits.state_bytes_max == 0 { usize::MAX } else { config.limits.state_bytes_max };
+        LiveEngine::new(artifact, lists::Lists::new(), Limits::default(), settings).map(Arc::new)
+    }
+
+    pub(super) fn journal_folder(&self) -> PathBuf {
+        self.config.data_dir.join("journal")
+    }
+
+    /// How state is kept.
+    pub(super) fn stream_settings(&self, choice: Choice) -> StreamSettings {
+        let lateness = i64::try_from(self.config.engine.allowed_lateness_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let tenant_bytes = if self.config.limits.state_bytes_max == 0 { usize::MAX } else { self.config.limits.state_bytes_max };
         let mut windows = WindowSettings::new(lateness);
         windows.limits.tenant_bytes = tenant_bytes;
         let patterns = PatternLimits { tenant_bytes, ..PatternLimits::default() };
-        let stream = StreamSettings { windows, patterns, choice };
+        StreamSettings { windows, patterns, choice }
+    }
+
+    fn judging(&self, live: Arc<LiveEngine>, schema: Schema, choice: Choice) -> Result<Running, String> {
+        let config = &self.config;
+        let sync = (config.journal.sync_ms > 0).then(|| Duration::from_millis(config.journal.sync_ms));
+        let folder = self.journal_folder();
+        let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
+        let journal = Journal::open(&folder, config.journal.events, sync).map_err(unreadable)?;
+        let stream = self.stream_settings(choice);
         #[cfg(feature = "kafka")]
         let kafka = self.begin_kafka(&live, &stream, &journal.name)?;
         let settings = ScorerSettings {
@@ -221,15 +240,13 @@ impl Service {
         };
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
         let scorer = Scorer::begin(Arc::clone(&live), journal, settings, shared, metrics)?;
-        let running = Running {
+        Ok(Running {
             live,
             scorer,
             #[cfg(feature = "kafka")]
             kafka,
             schema,
-        };
-        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
-        Ok(())
+        })
     }
 
     /// Begins to read Kafka, where the configuration has any. `name`: of this process, unless the configuration names it.
@@ -253,43 +270,24 @@ impl Service {
         super::kafka::Pipeline::begin(config.kafka.clone(), instance.to_owned(), settings).map(Some)
     }
 
-    /// Versions in service, with their artifacts.
-    async fn entries(&self, active: &[Active]) -> Result<Vec<Entry>, String> {
-        let read = |error: sqlx::Error| format!("the registry cannot be read: {error}");
-        let switches = self.registry.switches().await.map_err(read)?;
-        let mut entries = Vec::new();
-        for one in active {
-            let version = self.registry.version(&one.tenant, &one.rule_set, one.version).await.map_err(read)?;
-            let version = version.ok_or_else(|| format!("version {} of {}/{} is not there", one.version, one.tenant, one.rule_set))?;
-            let of_set = switches.iter().filter(|switch| switch.tenant == one.tenant && switch.rule_set == one.rule_set);
-            let switched = of_set.filter_map(|switch| Some((switch.rule.clone(), status(&switch.status)?))).collect();
-            entries.push(Entry {
-                tenant: one.tenant.as_str().into(),
-                rule_set: one.rule_set.as_str().into(),
-                version: one.version,
-                shadow: one.shadow,
-                artifact: self.store.get(&version.hash)?,
-                switched,
-            });
-        }
-        Ok(entries)
-    }
-
     /// Sets the schema of the events, once.
     pub async fn set_schema(&self, text: &str, actor: &Actor) -> Result<(), Problem> {
-        let schema = Schema::parse("schema", text.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))?;
-        let _beginning = self.beginning.lock().await;
-        if let Some(running) = self.running() {
-            if running.schema == schema {
-                return Ok(());
-            }
-            return Err(Problem::conflict("the events have another schema already; a process has one"));
-        }
+        let schema = parsed(text)?;
         let mut edit = self.registry.edit().await?;
-        edit.set(SCHEMA, text).await?;
-        edit.log(actor, "schema.set", ALL, &json!({"fields": schema.fields().len()})).await?;
-        edit.commit().await?;
-        self.begin(schema).await.map_err(|error| Problem::internal(&error))
+        match edit.setting(SCHEMA).await? {
+            Some(known) if parsed(&known)? == schema => drop(edit),
+            Some(_) => return Err(Problem::conflict("the events have another schema already; a registry has one")),
+            None => {
+                edit.set(SCHEMA, text).await?;
+                edit.log(actor, "schema.set", ALL, &json!({"fields": schema.fields().len()})).await?;
+                edit.commit().await?;
+            }
+        }
+        if self.running().is_none() {
+            self.follow().await;
+        }
+        let unable = || Problem::internal(&self.behind().unwrap_or_else(|| "events cannot be judged yet".to_owned()));
+        self.running().map(drop).ok_or_else(unable)
     }
 
     /// Compiles files to a version of a rule set, and keeps it. A schema among them is the one of the events, if there is none yet and the rule set is for every tenant.
@@ -306,106 +304,137 @@ impl Service {
             let text = std::str::from_utf8(&bytes).map_err(|_| Problem::bad_request("schema.yaml: not UTF-8"))?;
             self.set_schema(text, actor).await?;
         }
-        let schema = self.needed()?.schema.clone();
-        let (owner, threads) = (tenant.to_owned(), self.config.engine.threads);
-        let shared = Arc::clone(&self.shared);
-        let compiled = tokio::task::spawn_blocking(move || compiled(&files, &schema, &owner, threads, &shared.limits)).await;
-        let (bytes, rules, tests, warnings) = compiled.map_err(|error| Problem::internal(&error))??;
-        let hash = self.store.put(&bytes).map_err(|error| Problem::internal(&error))?;
-        let _deployed = self.deployed.lock().await;
-        let version = Version {
-            tenant: tenant.to_owned(),
-            rule_set: rule_set.to_owned(),
-            version: 0,
-            hash,
-            rules: rules as i64,
-            author: actor.name.clone(),
-            note: note.to_owned(),
-            created: actor.now,
-        };
-        let known = self.registry.tenants().await?.iter().any(|known| known.name == tenant);
+        let (compiled, files) = self.compile(tenant, files, Lists::new()).await?;
+        let version = compiled.version(tenant, rule_set, note, actor);
         let mut edit = self.registry.edit().await?;
-        if !known && tenant != ALL {
-            edit.put_tenant(&Tenant { name: tenant.to_owned(), suspended: false, created: actor.now }).await?;
+        if tenant != ALL {
+            edit.add_tenant(tenant, actor.now).await?;
         }
         let version = edit.add_version(version).await?;
-        let detail = json!({"rule_set": rule_set, "version": version.version, "hash": version.hash, "rules": rules, "note": note});
+        sources::keep(self, &mut edit, &version, &files, Lists::new()).await?;
+        let detail = json!({"rule_set": rule_set, "version": version.version, "hash": version.hash, "rules": version.rules, "note": note});
         edit.log(actor, "version.push", tenant, &detail).await?;
         edit.commit().await?;
-        Ok(Pushed { version, tests, warnings })
+        Ok(Pushed { version, tests: compiled.tests, warnings: compiled.warnings })
     }
 
-    /// Puts a version in service, live or as a shadow.
-    pub async fn activate(&self, active: &Active, actor: &Actor, action: &str) -> Result<(), Problem> {
-        let running = self.needed()?;
+    /// Compiles files, in which these lists have other entries, for a tenant, and keeps what comes out.
+    pub(super) async fn compile(
+        &self,
+        tenant: &str,
+        files: Vec<PushedFile>,
+        lists: Lists,
+    ) -> Result<(CompiledFiles, Vec<PushedFile>), Problem> {
+        let schema = self.needed()?.schema.clone();
+        let (owner, threads, store) = (tenant.to_owned(), self.config.engine.threads, self.store.clone());
+        let compile = move || {
+            let (bytes, mut made) = compiled(&files, &schema, &owner, threads, lists)?;
+            made.hash = store.put(Kind::Artifact, &bytes).map_err(|error| Problem::internal(&error))?;
+            Ok((made, files))
+        };
+        tokio::task::spawn_blocking(compile).await.map_err(|error| Problem::internal(&error))?
+    }
+
+    /// Puts a version in service, live or as a shadow. The name of the generation.
+    pub async fn activate(&self, active: &Active, actor: &Actor, action: &str) -> Result<String, Problem> {
         let mut deployed = self.deployed.lock().await;
-        let mut next = self.registry.active().await?;
-        next.retain(|one| {
-            let same_set = one.tenant == active.tenant && one.rule_set == active.rule_set;
-            !same_set || (one.version != active.version && (active.shadow || one.shadow))
-        });
-        next.push(active.clone());
-        next.sort();
-        if self.registry.version(&active.tenant, &active.rule_set, active.version).await?.is_none() {
+        let mut edit = self.registry.edit().await?;
+        if edit.version(&active.tenant, &active.rule_set, active.version).await?.is_none() {
             return Err(Problem::not_found(&format!("version {} of {}/{}", active.version, active.tenant, active.rule_set)));
         }
-        let entries = self.entries(&next).await.map_err(|error| Problem::internal(&error))?;
-        let mut edit = self.registry.edit().await?;
         edit.activate(active, actor.now).await?;
         let detail = json!({"rule_set": active.rule_set, "version": active.version, "shadow": active.shadow});
         edit.log(actor, action, &active.tenant, &detail).await?;
-        self.swap(&running, &mut deployed, entries, edit).await
+        self.swap(&mut deployed, edit, there(active)).await
+    }
+
+    /// Has a version put in service later.
+    pub async fn schedule(&self, scheduled: &Scheduled, actor: &Actor) -> Result<(), Problem> {
+        let Active { tenant, rule_set, version, .. } = &scheduled.active;
+        let mut edit = self.registry.edit().await?;
+        if edit.version(tenant, rule_set, *version).await?.is_none() {
+            return Err(Problem::not_found(&format!("version {version} of {tenant}/{rule_set}")));
+        }
+        edit.schedule(scheduled).await?;
+        edit.log(actor, "version.schedule", tenant, &json!({"rule_set": rule_set, "version": version, "at": scheduled.due})).await?;
+        Ok(edit.commit().await?)
+    }
+
+    /// Takes back what is scheduled of a rule set.
+    pub async fn unschedule(&self, tenant: &str, rule_set: &str, actor: &Actor) -> Result<(), Problem> {
+        let mut edit = self.registry.edit().await?;
+        if !edit.unschedule(tenant, rule_set).await? {
+            return Err(Problem::not_found(&format!("scheduled version of {tenant}/{rule_set}")));
+        }
+        edit.log(actor, "version.unschedule", tenant, &json!({"rule_set": rule_set})).await?;
+        Ok(edit.commit().await?)
+    }
+
+    /// Puts in service what was scheduled for a time until now, if no other process has. What cannot be is taken out of the schedule, and the audit log says why.
+    pub async fn carry_out(&self, now: i64) -> Result<(), Problem> {
+        for scheduled in self.registry.scheduled(now).await? {
+            let actor = Actor { name: format!("schedule of {}", scheduled.author), now };
+            let Active { tenant, rule_set, version, .. } = &scheduled.active;
+            let mut deployed = self.deployed.lock().await;
+            let mut edit = self.registry.edit().await?;
+            if !edit.scheduled(now).await?.contains(&scheduled) {
+                continue;
+            }
+            edit.unschedule(tenant, rule_set).await?;
+            edit.activate(&scheduled.active, now).await?;
+            let detail = json!({"rule_set": rule_set, "version": version, "shadow": false});
+            edit.log(&actor, "version.activate", tenant, &detail).await?;
+            let Err(problem) = self.swap(&mut deployed, edit, there(&scheduled.active)).await else { continue };
+            drop(deployed);
+            tracing::error!(%problem, "a scheduled version cannot be put in service");
+            let mut edit = self.registry.edit().await?;
+            if edit.scheduled(now).await?.contains(&scheduled) {
+                edit.unschedule(tenant, rule_set).await?;
+                let detail = json!({"rule_set": rule_set, "version": version, "why": problem.detail});
+                edit.log(&actor, "schedule.fail", tenant, &detail).await?;
+                edit.commit().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a version out of service.
     pub async fn deactivate(&self, active: &Active, actor: &Actor) -> Result<(), Problem> {
-        let running = self.needed()?;
         let mut deployed = self.deployed.lock().await;
-        let mut next = self.registry.active().await?;
-        let before = next.len();
-        next.retain(|one| one != active);
-        if next.len() == before {
+        let mut edit = self.registry.edit().await?;
+        if !edit.deactivate(active).await? {
             return Err(Problem::not_found(&format!("version {} of {}/{} in service", active.version, active.tenant, active.rule_set)));
         }
-        let entries = self.entries(&next).await.map_err(|error| Problem::internal(&error))?;
-        let mut edit = self.registry.edit().await?;
-        edit.deactivate(active).await?;
         let detail = json!({"rule_set": active.rule_set, "version": active.version, "shadow": active.shadow});
         edit.log(actor, "version.deactivate", &active.tenant, &detail).await?;
-        self.swap(&running, &mut deployed, entries, edit).await
+        self.swap(&mut deployed, edit, |_, _| Ok(())).await.map(drop)
     }
 
-    /// Gives a rule of a rule set another status than its version says, or that again.
-    pub async fn switch(&self, tenant: &str, rule_set: &str, rule: &str, to: Option<Status>, actor: &Actor) -> Result<(), Problem> {
-        let running = self.needed()?;
+    /// Gives a rule of a rule set another status than its version says, or that again. The name of the generation.
+    pub async fn switch(&self, tenant: &str, rule_set: &str, rule: &str, to: Option<Status>, actor: &Actor) -> Result<String, Problem> {
         let mut deployed = self.deployed.lock().await;
-        let mut entries = deployed.clone();
-        let mut found = false;
-        for entry in entries.iter_mut().filter(|entry| *entry.tenant == *tenant && *entry.rule_set == *rule_set) {
-            found |= entry.artifact.find_rule(rule).is_some();
-            match to {
-                Some(status) => drop(entry.switched.insert(rule.to_owned(), status)),
-                None => drop(entry.switched.remove(rule)),
-            }
-        }
-        if !found {
-            return Err(Problem::not_found(&format!("rule `{rule}` in what is in service of {tenant}/{rule_set}")));
-        }
         let name = to.map(status_name);
         let mut edit = self.registry.edit().await?;
         edit.switch(tenant, rule_set, rule, name).await?;
         edit.log(actor, "rule.switch", tenant, &json!({"rule_set": rule_set, "rule": rule, "status": name})).await?;
-        self.swap(&running, &mut deployed, entries, edit).await
+        let there = |entries: &[Entry], _: &[Missing]| {
+            let mut of_set = entries.iter().filter(|entry| *entry.tenant == *tenant && *entry.rule_set == *rule_set);
+            if of_set.any(|entry| entry.artifact.find_rule(rule).is_some()) {
+                return Ok(());
+            }
+            Err(Problem::not_found(&format!("rule `{rule}` in what is in service of {tenant}/{rule_set}")))
+        };
+        self.swap(&mut deployed, edit, there).await
     }
 
     /// Suspends a tenant, or lets it go on; makes it where there is none.
     pub async fn put_tenant(&self, name: &str, suspended: bool, actor: &Actor) -> Result<(), Problem> {
-        let _deployed = self.deployed.lock().await;
         let mut edit = self.registry.edit().await?;
         edit.put_tenant(&Tenant { name: name.to_owned(), suspended, created: actor.now }).await?;
         edit.log(actor, "tenant.put", name, &json!({"suspended": suspended})).await?;
         edit.commit().await?;
-        Ok(self.reload_tenants().await?)
+        self.follow().await;
+        Ok(())
     }
 
     /// Gives a tenant limits of its own.
@@ -420,37 +449,11 @@ impl Service {
 
     /// Removes a tenant with its rules and keys.
     pub async fn remove_tenant(&self, name: &str, actor: &Actor) -> Result<(), Problem> {
-        let mut deployed = self.deployed.lock().await;
-        let entries: Vec<Entry> = deployed.iter().filter(|entry| *entry.tenant != *name).cloned().collect();
         let mut edit = self.registry.edit().await?;
         edit.remove_tenant(name).await?;
         edit.log(actor, "tenant.remove", name, &json!({})).await?;
-        match self.running() {
-            Some(running) => self.swap(&running, &mut deployed, entries, edit).await?,
-            None => edit.commit().await?,
-        }
-        self.reload_keys().await?;
-        Ok(self.reload_tenants().await?)
-    }
-
-    /// Puts entries in service and makes the registry say so; neither, where one cannot be done.
-    async fn swap(
-        &self,
-        running: &Running,
-        deployed: &mut Vec<Entry>,
-        entries: Vec<Entry>,
-        edit: super::registry::Edit,
-    ) -> Result<(), Problem> {
-        self.shared.limits.in_service(deployed, &entries)?;
-        let before = Arc::clone(running.live.snapshot().generation());
-        let (live, schema, known, next) = (Arc::clone(&running.live), running.schema.clone(), deployed.clone(), entries.clone());
-        let swapped = tokio::task::spawn_blocking(move || put_in_service(&live, &schema, &known, &next)).await;
-        swapped.map_err(|error| Problem::internal(&error))??;
-        if let Err(error) = edit.commit().await {
-            running.live.rollback(&before).map_err(|error| Problem::internal(&error))?;
-            return Err(error.into());
-        }
-        *deployed = entries;
+        edit.commit().await?;
+        self.follow().await;
         Ok(())
     }
 
@@ -473,23 +476,55 @@ impl Service {
     }
 }
 
-fn put_in_service(live: &LiveEngine, schema: &Schema, before: &[Entry], after: &[Entry]) -> Result<(), Problem> {
-    let refused = |diagnostics| Problem::rules("the rules cannot be put in service together with those that are", diagnostics);
-    let unreadable = |error: String| Problem::rules(error, Vec::new());
-    let changes = deploy::changes(before, after).map_err(unreadable)?;
-    if changes.is_empty() {
-        return Ok(());
+/// Asks whether the rules of a version can be had.
+fn there(active: &Active) -> impl FnOnce(&[Entry], &[Missing]) -> Result<(), Problem> {
+    move |_, missing| match missing.iter().find(|(one, _)| one == active) {
+        Some((_, problem)) => Err(Problem::internal(problem)),
+        None => Ok(()),
     }
-    let columns = deploy::columns(schema, after);
-    let done =
-        if deploy::needs_rebuild(&live.snapshot(), &changes, &columns) { live.rebuild(&changes, columns) } else { live.apply(&changes) };
-    done.map(drop).map_err(refused)
 }
 
-/// The artifact of pushed files, its rules and tests, and warnings.
-type CompiledFiles = (Vec<u8>, usize, usize, Vec<Diagnostic>);
+/// The schema that a text is.
+pub(super) fn parsed(text: &str) -> Result<Schema, Problem> {
+    Schema::parse("schema", text.as_bytes()).map_err(|error| Problem::bad_request(error.to_string()))
+}
 
-fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize, quota: &Quota) -> Result<CompiledFiles, Problem> {
+/// A new key among the changes, and what is shown of it this once.
+async fn put_key(edit: &mut Edit, (name, role, tenant): (&str, Role, Option<&str>), actor: &Actor) -> Result<(Key, String), Problem> {
+    let (key, shown) = Key::new(name, role, tenant, actor.now).map_err(|error| Problem::internal(&error))?;
+    edit.add_key(&key).await?;
+    let detail = json!({"key": key.id, "name": name, "role": role.name()});
+    edit.log(actor, "key.add", tenant.unwrap_or(ALL), &detail).await?;
+    Ok((key, shown))
+}
+
+/// What became of pushed files.
+pub(super) struct CompiledFiles {
+    /// Of the artifact.
+    hash: String,
+    rules: usize,
+    tests: usize,
+    warnings: Vec<Diagnostic>,
+}
+
+impl CompiledFiles {
+    /// A version of a rule set, without its number.
+    pub(super) fn version(&self, tenant: &str, rule_set: &str, note: &str, actor: &Actor) -> Version {
+        Version {
+            tenant: tenant.to_owned(),
+            rule_set: rule_set.to_owned(),
+            version: 0,
+            hash: self.hash.clone(),
+            rules: self.rules as i64,
+            author: actor.name.clone(),
+            note: note.to_owned(),
+            created: actor.now,
+        }
+    }
+}
+
+/// Reads the rule files among pushed ones.
+pub(super) fn read(files: &[PushedFile], limits: &Limits) -> Result<RuleFiles, Problem> {
     let mut by_name: HashMap<PathBuf, Bytes> = HashMap::new();
     for file in files {
         let path = PathBuf::from(&file.name);
@@ -510,9 +545,24 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize,
     if rules.is_empty() {
         return Err(Problem::bad_request("there are no rules among the files; push documents (*.yaml, *.json) or bulk files (rules.*)"));
     }
-    let limits = Limits::default();
     let unreadable = |(path, error): (PathBuf, io::Error)| Problem::bad_request(format!("{}: {error}", path.display()));
-    let files = RuleFiles::read(&rules, &read, &limits).map_err(unreadable)?;
+    RuleFiles::read(&rules, &read, limits).map_err(unreadable)
+}
+
+fn compiled(
+    files: &[PushedFile],
+    schema: &Schema,
+    tenant: &str,
+    threads: usize,
+    lists: Lists,
+    quota: &Quota,
+) -> Result<(Vec<u8>, CompiledFiles), Problem> {
+    let mut files = read(files, &Limits::default())?;
+    for (list, entries) in lists {
+        if !files.set_list(&list, entries) {
+            return Err(Problem::not_found(&format!("list `{list}`")));
+        }
+    }
     let list_entries = files.list_entries();
     let compiled = files.compile(schema, threads, &|rule| {
         if tenant != ALL && rule.tenant.is_none() {
@@ -530,19 +580,8 @@ fn compiled(files: &[PushedFile], schema: &Schema, tenant: &str, threads: usize,
         return Err(Problem::rules("there are errors in the rules", vec![diagnostic.with_hint("leave `tenant` out of the rules")]));
     }
     deploy::standing_alone(&artifact).map_err(|error| Problem::rules(error, Vec::new()))?;
-    Ok((bytes, compiled.rules, compiled.tests, compiled.diagnostics))
+    Ok((bytes, CompiledFiles { hash: String::new(), rules: compiled.rules, tests: compiled.tests, warnings: compiled.diagnostics }))
 }
 
-/// The status of this name.
-#[must_use]
-pub fn status(name: &str) -> Option<Status> {
-    [Status::Live, Status::Shadow, Status::Off].into_iter().find(|status| status_name(*status) == name)
-}
-
-const fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Live => "live",
-        Status::Shadow => "shadow",
-        Status::Off => "off",
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,11 @@
 use super::registry::ALL;
 use crate::compile::{Context, check_rule};
 use crate::event::{Field, Schema};
+use crate::id::FieldId;
 use crate::live::{Change, Snapshot, rules_of};
 use crate::rule::lists::Lists;
 use crate::rule::window::{Columns, text};
-use crate::rule::{Clause, Limits, Rule, Status, print};
+use crate::rule::{Clause, Limits, Rule, Status, inline, print};
 use crate::tables::Artifact;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Entry {
     pub rule_set: Arc<str>,
     pub version: i64,
     pub shadow: bool,
+    /// Of the artifact.
+    pub hash: Arc<str>,
     pub artifact: Arc<Artifact>,
     /// Rules with another status than the version gives them.
     pub switched: BTreeMap<String, Status>,
@@ -39,7 +42,7 @@ impl Entry {
 
     /// Whether both put the same rules in service.
     fn is_same(&self, other: &Self) -> bool {
-        self.version == other.version && self.switched == other.switched && Arc::ptr_eq(&self.artifact, &other.artifact)
+        self.version == other.version && self.switched == other.switched && self.hash == other.hash
     }
 
     /// Its rules as they are in service.
@@ -68,47 +71,80 @@ impl Entry {
 /// The rules of an artifact in texts that need no document: windows are named by their texts.
 ///
 /// # Errors
-/// Patterns that name windows or lists.
+/// Texts that cannot be read.
 pub fn standing_alone(artifact: &Artifact) -> Result<Vec<Rule>, String> {
     let mut rules = rules_of(artifact).map_err(|error| error.to_string())?;
     let named = artifact.windows().iter().any(|column| column.name.is_some());
     let columns = Columns::of(artifact.event_schema(), artifact.windows());
-    let texts = by_texts(artifact);
+    let events = artifact.event_schema().fields().len();
+    let (texts, places) = by_texts(artifact);
+    let place = |field: FieldId| field.index().checked_sub(events).map_or(field, |window| places[window]);
+    let name = |field: FieldId| (field.index() >= events).then(|| texts.field(place(field)).name.as_str());
     let (lists, limits) = (Lists::new(), Limits::unlimited());
     let context = Context { schema: artifact.event_schema(), lists: &lists, limits: &limits, threads: 1 };
-    let bare = Columns::new(artifact.event_schema());
+    if !named {
+        return Ok(rules);
+    }
     for rule in &mut rules {
-        let is_pattern = rule.clause != Clause::When;
-        if !is_pattern && !named {
-            continue;
-        }
-        let checked = check_rule(rule, if is_pattern { &bare } else { &columns }, &context);
-        match (checked.expr, checked.pattern) {
-            (Some(expr), _) => rule.when = print::condition(&expr, &texts).into(),
-            (_, Some(_)) => {}
-            _ => {
-                let why = checked.diagnostics.first().map(ToString::to_string).unwrap_or_default();
-                let hint = "patterns in service may not name lists or windows of documents; write out what they say";
-                return Err(format!("the rule `{}` cannot stand by itself: {}\n{hint}", rule.id, why.trim_end()));
-            }
+        let checked = check_rule(rule, &columns, &context);
+        if let Some(expr) = checked.expr {
+            rule.when = print::condition(&expr.with_fields(place), &texts).into();
+        } else if checked.pattern.is_some() {
+            let mut text = String::new();
+            inline::write(&rule.when, &checked.mentions, &name, &mut text);
+            rule.when = text.into();
+        } else {
+            let why = checked.diagnostics.first().map(ToString::to_string).unwrap_or_default();
+            return Err(format!("the rule `{}` cannot be read again: {}", rule.id, why.trim_end()));
         }
     }
     Ok(rules)
 }
 
-/// The fields of an artifact with its windows called by their texts.
-fn by_texts(artifact: &Artifact) -> Schema {
+/// The fields of an artifact with its windows called by their texts, and where each window is among them: two of one text are one.
+fn by_texts(artifact: &Artifact) -> (Schema, Vec<FieldId>) {
     let mut schema = artifact.event_schema().clone();
+    let mut places = Vec::new();
     for column in artifact.windows() {
-        schema.push(Field { name: text(&column.window, artifact.event_schema()), ty: column.window.ty() });
+        let name = text(&column.window, artifact.event_schema());
+        let known = schema.find(&name);
+        places.extend(known.or_else(|| schema.push(Field { name, ty: column.window.ty() })));
     }
-    schema
+    (schema, places)
 }
 
-/// The windows of all entries, each once.
+/// The name of what these entries put in service: the same in every process, whatever led to it.
+#[must_use]
+pub fn generation(schema: &Schema, entries: &[Entry]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    };
+    add(&schema.to_yaml());
+    let mut entries: Vec<(String, &Entry)> = entries.iter().map(|entry| (entry.prefix(), entry)).collect();
+    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for (prefix, entry) in entries {
+        [&prefix, &entry.version.to_string(), &*entry.hash, &entry.switched.len().to_string()].into_iter().for_each(&mut add);
+        for (rule, status) in &entry.switched {
+            add(rule);
+            add(status_name(*status));
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The windows of all entries, each once; those that patterns name first.
 #[must_use]
 pub fn columns(schema: &Schema, entries: &[Entry]) -> Columns {
     let mut columns = Columns::new(schema);
+    for artifact in entries.iter().map(|entry| &entry.artifact) {
+        let events = artifact.event_schema().fields().len();
+        let needed = artifact.patterns().iter().flat_map(|(_, pattern)| pattern.needs());
+        for window in needed.filter_map(|field| field.index().checked_sub(events)) {
+            columns.add_by_text(artifact.windows()[window].window.clone());
+        }
+    }
     for column in entries.iter().flat_map(|entry| entry.artifact.windows()) {
         columns.add(column.window.clone());
     }
@@ -158,6 +194,21 @@ pub fn needs_rebuild(snapshot: &Snapshot, changes: &[Change], columns: &Columns)
     changes.len() > MANY || changes.iter().any(is_pattern) || columns.all().iter().any(|column| is_new(column.window.clone()))
 }
 
+/// The status of this name.
+#[must_use]
+pub fn status(name: &str) -> Option<Status> {
+    [Status::Live, Status::Shadow, Status::Off].into_iter().find(|status| status_name(*status) == name)
+}
+
+#[must_use]
+pub const fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Live => "live",
+        Status::Shadow => "shadow",
+        Status::Off => "off",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,8 +230,8 @@ mod tests {
     }
 
     fn entry(tenant: &str, version: i64, shadow: bool, artifact: &Arc<Artifact>) -> Entry {
-        let switched = BTreeMap::new();
-        Entry { tenant: tenant.into(), rule_set: "main".into(), version, shadow, artifact: Arc::clone(artifact), switched }
+        let (switched, hash) = (BTreeMap::new(), artifact.generation().into());
+        Entry { tenant: tenant.into(), rule_set: "main".into(), version, shadow, hash, artifact: Arc::clone(artifact), switched }
     }
 
     fn told(changes: &[Change]) -> Vec<String> {
@@ -218,6 +269,31 @@ mod tests {
     }
 
     #[test]
+    fn generations_are_named_by_what_is_in_service() {
+        let (first, second) = (artifact(FIRST), artifact(SECOND));
+        let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).unwrap();
+        let name = |entries: &[Entry]| generation(&schema, entries);
+        let both = [entry("acme", 1, false, &first), entry("zeta", 1, true, &second)];
+        assert_eq!(name(&both), name(&[both[1].clone(), both[0].clone()]), "whatever their order");
+        let mut off = both.clone();
+        off[0].switched.insert("b".to_owned(), Status::Off);
+        let mut shadow = off.clone();
+        shadow[0].switched.insert("b".to_owned(), Status::Shadow);
+        let others = [
+            Vec::new(),
+            both[..1].to_vec(),
+            vec![entry("acme", 2, false, &first)],
+            vec![entry("acme", 1, true, &first)],
+            vec![entry("zeta", 1, false, &first)],
+            vec![entry("acme", 1, false, &second)],
+            off.to_vec(),
+            shadow.to_vec(),
+        ];
+        let names: std::collections::BTreeSet<String> = others.iter().map(|entries| name(entries)).chain([name(&both)]).collect();
+        assert_eq!(names.len(), others.len() + 1);
+    }
+
+    #[test]
     fn rules_stand_by_themselves_in_service() {
         let first = artifact(FIRST);
         let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).unwrap();
@@ -237,10 +313,43 @@ mod tests {
         assert!(!needs_rebuild(&snapshot, &changes, &columns), "the window is there");
         let window = snapshot.rule(snapshot.find("acme/main/b").unwrap()).unwrap();
         assert!(window.when.starts_with("\"SUM(amount) OVER (PARTITION BY card"), "{}", window.when);
-        let listed = "lists: {risky: ['1']}\nrules:\n- id: p\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    PATTERN (a b) DEFINE b AS card IN LIST risky\n";
-        let refused = standing_alone(&artifact(listed)).unwrap_err();
-        assert!(refused.contains("`p` cannot stand by itself") && refused.contains("risky"), "{refused}");
-        let alone = listed.replace("card IN LIST risky", "amount > a.amount");
-        assert_eq!(standing_alone(&artifact(&alone)).unwrap().len(), 1);
+    }
+
+    const PATTERN: &str = "- id: p\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    PATTERN (a b) DEFINE b AS card IN LIST risky AND spent > a.spent\n";
+
+    /// Patterns and conditions of two rule sets that call the same window by two names each, and different ones by one.
+    #[test]
+    fn windows_and_lists_of_documents_go_with_the_rules_that_name_them() {
+        let window = |hours: u32| {
+            format!("'SUM(amount) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL ''{hours}'' HOUR PRECEDING AND CURRENT ROW)'")
+        };
+        let document = |spent: u32, list: &str| {
+            let windows = format!("windows: {{plain: {}, spent: {}, again: {}}}\n", window(9), window(spent), window(spent));
+            artifact(&format!(
+                "{windows}lists: {{risky: [{list}]}}\nrules:\n- {{id: c, when: again > 7 AND spent > 8 AND plain > 9}}\n{PATTERN}"
+            ))
+        };
+        let (one, two) = (document(1, "'x'"), document(2, "'y', 'z'"));
+        let entries = [entry("acme", 1, false, &one), entry("zeta", 1, false, &two)];
+        let schema = Schema::parse("schema.yaml", SCHEMA.as_bytes()).unwrap();
+        let all = columns(&schema, &entries);
+        let named = |columns: &Columns| columns.named_schema().fields().len() - schema.fields().len();
+        assert_eq!((all.all().len(), named(&all)), (3, 2), "each window once; two of them are named by patterns");
+        let settings = Settings { choice: Choice::Cpu, background: false, ..Settings::default() };
+        let live = LiveEngine::new(artifact("rules: []"), Lists::new(), Limits::default(), settings).unwrap();
+        live.rebuild(&changes(&[], &entries).unwrap(), all.clone()).unwrap();
+        let patterns = |snapshot: &Snapshot| {
+            snapshot.patterns().map(|(rule, pattern)| (snapshot.id(rule).to_owned(), Arc::clone(pattern))).collect::<Vec<_>>()
+        };
+        let before = patterns(&live.snapshot());
+        assert_eq!(before.len(), 2);
+        assert_ne!(before[0].1, before[1].1, "each has its own list and window");
+        live.apply(&[Change::Status("acme/main/c".into(), Status::Off)]).unwrap();
+        assert!(live.compact().unwrap());
+        assert_eq!(patterns(&live.snapshot()), before);
+        let texts = entries[1].rules().unwrap();
+        let condition = texts[0].when.replace("INTERVAL '2' HOUR", "").replace("INTERVAL '9' HOUR", "");
+        assert_eq!(condition.matches("HOUR").count() + condition.matches("\"SUM(amount)").count(), 3, "{condition}");
+        assert!(texts[1].when.contains("IN ('y', 'z')") && texts[1].when.contains("\"A\".\"SUM("), "{}", texts[1].when);
     }
 }

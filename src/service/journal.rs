@@ -100,12 +100,7 @@ impl Journal {
     /// A folder that cannot be read or written.
     pub fn open(folder: &Path, keep: u64, sync: Option<Duration>) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let mut firsts: Vec<u64> = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            firsts.extend(name.strip_suffix(ENDING).and_then(|number| number.parse::<u64>().ok()));
-        }
-        firsts.sort_unstable();
+        let mut firsts = firsts(folder)?;
         if firsts.is_empty() {
             firsts.push(0);
         }
@@ -186,6 +181,50 @@ impl Journal {
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// The last events of a journal, to be read while it is written to.
+pub struct Tail {
+    /// The number of the first of them, and how many there are.
+    pub first: u64,
+    pub rows: u64,
+    /// Their lines, part after part.
+    pub parts: Vec<Box<dyn BufRead + Send>>,
+}
+
+/// The last `events` events of the journal in a folder, or all that there are.
+///
+/// # Errors
+/// What the system says.
+pub fn tail(folder: &Path, events: u64) -> io::Result<Tail> {
+    let firsts = firsts(folder)?;
+    let Some(last) = firsts.last() else { return Ok(Tail { first: 0, rows: 0, parts: Vec::new() }) };
+    let mut file = File::open(path(folder, *last))?;
+    // What comes after these bytes is written now, or later.
+    let (rows, bytes) = whole_lines(&mut file)?;
+    let next = last + rows;
+    let from = next.saturating_sub(events).max(firsts[0]);
+    let mut parts: Vec<Box<dyn BufRead + Send>> = Vec::new();
+    for first in &firsts[firsts.partition_point(|first| *first <= from) - 1..] {
+        let length = if first == last { bytes } else { u64::MAX };
+        let mut part = BufReader::with_capacity(1 << 20, File::open(path(folder, *first))?.take(length));
+        for _ in *first..from {
+            part.skip_until(b'\n')?;
+        }
+        parts.push(Box::new(part));
+    }
+    Ok(Tail { first: from, rows: next - from, parts })
+}
+
+/// The first event of each file, ascending.
+fn firsts(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut firsts: Vec<u64> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        firsts.extend(name.strip_suffix(ENDING).and_then(|number| number.parse::<u64>().ok()));
+    }
+    firsts.sort_unstable();
+    Ok(firsts)
 }
 
 fn path(folder: &Path, first: u64) -> PathBuf {
@@ -286,7 +325,14 @@ mod tests {
         assert_eq!(kept.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [24, 27, 30]);
         assert_eq!(read(&kept), "24\n25\n26\n27\n28\n29\n");
         assert_eq!(journal.files(2).first().map(|(first, _)| *first), Some(27));
+        journal.append(b"30\n31\n", 2).unwrap();
+        for (events, right) in [(0, ""), (1, "31\n"), (3, "29\n30\n31\n"), (5, "27\n28\n29\n30\n31\n")] {
+            let Tail { first, rows, parts } = tail(folder.path(), events).unwrap();
+            let text: String = parts.into_iter().map(|mut part| io::read_to_string(&mut part).unwrap()).collect();
+            assert_eq!((text.as_str(), first, rows), (right, 32 - events, events));
+        }
+        assert_eq!((tail(folder.path(), 100).unwrap().rows, tail(folder.path(), u64::MAX).unwrap().first), (8, 24));
         drop(journal);
-        assert_eq!(Journal::open(folder.path(), 5, None).unwrap().next_row(), 30);
+        assert_eq!(Journal::open(folder.path(), 5, None).unwrap().next_row(), 32);
     }
 }

@@ -79,6 +79,7 @@ pub struct Metrics {
     snapshots: Counter,
     snapshot_failures: Counter,
     pub kafka: Kafka,
+    follow_errors: Counter,
 }
 
 /// What is counted of Kafka.
@@ -166,6 +167,7 @@ impl Metrics {
             snapshots: Counter::default(),
             snapshot_failures: Counter::default(),
             kafka: Kafka::new(&mut registry),
+            follow_errors: Counter::default(),
             registry: Registry::default(),
             of_tenants: Registry::default(),
         };
@@ -180,6 +182,11 @@ impl Metrics {
         registry.register("requests", "HTTP requests, by route and status", metrics.requests.clone());
         registry.register("request_seconds", "From a request to its answer", metrics.request_seconds.clone());
         registry.register("rules", "Rules in service", metrics.rules.clone());
+        registry.register(
+            "follow_errors",
+            "Looks at the registry after which not all that it says was in service",
+            metrics.follow_errors.clone(),
+        );
         registry.register("snapshots", "Snapshots of state that were written", metrics.snapshots.clone());
         registry.register("snapshot_failures", "Snapshots of state that could not be written", metrics.snapshot_failures.clone());
         registry.register("waiting_requests", "Requests that wait to be judged", metrics.waiting.clone());
@@ -277,6 +284,10 @@ impl Metrics {
                 tracing::warn!(problem, "a snapshot was not written; the next one has all of the state");
             }
         }
+    }
+
+    pub fn follow_error(&self) {
+        self.follow_errors.inc();
     }
 
     pub fn request(&self, route: &str, status: u16, took: Duration) {

@@ -1,8 +1,8 @@
 //! The process: rules of many tenants in a registry, events judged as they come, over HTTP.
 //!
 //! ```text
-//! registry ─ deploy ─► live rules ─┐
-//! requests ─ api ─ scorer: journal ─ stream ─► answers
+//! registry ─ follow, deploy ─► live rules ─┐
+//! requests ─ api ─ scorer: journal ────── stream ─► answers
 //! ```
 
 pub mod answer;
@@ -12,6 +12,7 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod deploy;
+pub mod follow;
 pub mod journal;
 pub mod jwt;
 #[cfg(feature = "kafka")]
@@ -20,11 +21,13 @@ pub mod keeper;
 pub mod limits;
 pub mod metrics;
 pub mod owners;
+pub mod preview;
 pub mod problem;
 pub mod queue;
 pub mod registry;
 pub mod run;
 pub mod scorer;
 pub mod sensitive;
+pub mod sources;
 pub mod store;
 pub mod tls;

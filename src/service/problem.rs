@@ -53,6 +53,14 @@ impl Problem {
     }
 }
 
+/// For the log: what is wrong, and the first of what is wrong with rules.
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)?;
+        self.diagnostics.first().map_or(Ok(()), |first| write!(f, ": {first}"))
+    }
+}
+
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         Self::internal(&error)

@@ -2,11 +2,12 @@
 
 use super::api;
 use super::config::Config;
-use super::core::Service;
+use super::core::{Service, now};
 use super::tls::{Tls, TlsListener};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// What the caller is told once requests are taken.
@@ -31,6 +32,7 @@ pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Futu
     let service = Arc::new(service);
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     started(&Started { address, encrypted: tls.is_some(), key });
+    let following = tokio::spawn(keep_following(Arc::clone(&service)));
     let router = api::router(&service);
     let served = match tls {
         None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
@@ -42,6 +44,7 @@ pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Futu
             served
         }
     };
+    following.abort();
     service.stop();
     served.map_err(|error| format!("serving ended: {error}"))
 }
@@ -59,4 +62,15 @@ async fn reload(tls: Arc<Tls>) {
     }
     #[cfg(not(unix))]
     let _ = tls;
+}
+
+/// Looks again and again whether another process has changed the registry.
+async fn keep_following(service: Arc<Service>) {
+    let every = Duration::from_millis(service.config.registry.poll_ms);
+    loop {
+        tokio::time::sleep(every).await;
+        service.follow().await;
+        // What is wrong is in the log; it is tried again.
+        let _ = service.carry_out(now()).await;
+    }
 }

@@ -231,13 +231,13 @@ fn replay(stream: &mut Stream, snapshot: &Arc<Snapshot>, journal: &Journal, from
     Ok(())
 }
 
-fn request(schema: &Arc<Schema>, rows: usize) -> ReadRequest {
+pub(super) fn request(schema: &Arc<Schema>, rows: usize) -> ReadRequest {
     let needed = (0..schema.fields().len()).map(FieldId::new).collect();
     ReadRequest { schema: Arc::clone(schema), needed, batch_rows: rows }
 }
 
 /// The rows that could be read, numbered from `first`, and how many were read; why others could not be.
-fn batch_of(schema: &Schema, decoded: Decoded, first: u64) -> ((EventBatch, u64), HashMap<usize, String>) {
+pub(super) fn batch_of(schema: &Schema, decoded: Decoded, first: u64) -> ((EventBatch, u64), HashMap<usize, String>) {
     let bad: HashMap<usize, String> = decoded.bad.into_iter().map(|bad| (bad.row, bad.reason)).collect();
     let numbers = (0..decoded.input_rows).filter(|row| !bad.contains_key(row)).map(|row| first + row as u64).collect();
     let batch = EventBatch::new(schema, first, decoded.rows, decoded.columns).with_row_numbers(numbers);

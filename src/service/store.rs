@@ -1,10 +1,18 @@
-//! Compiled rules by their hashes, in a folder.
+//! Compiled rules, and the files that they were made of, by their hashes, in a folder.
 
 use crate::tables::Artifact;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Artifact,
+    /// The files of a version.
+    Sources,
+}
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -18,21 +26,24 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+        make_folder(&folder)?;
         Ok(Self { folder })
     }
 
-    fn path(&self, hash: &str) -> PathBuf {
-        self.folder.join(format!("{hash}.dcep"))
+    fn path(&self, kind: Kind, hash: &str) -> PathBuf {
+        self.folder.join(match kind {
+            Kind::Artifact => format!("{hash}.dcep"),
+            Kind::Sources => format!("{hash}.json"),
+        })
     }
 
-    /// Keeps an artifact; the hash of its bytes. It is there whole, or not at all.
+    /// Keeps what these bytes are; their hash. They are there whole, or not at all.
     ///
     /// # Errors
     /// What the system says.
-    pub fn put(&self, bytes: &[u8]) -> io::Result<String> {
+    pub fn put(&self, kind: Kind, bytes: &[u8]) -> io::Result<String> {
         let hash = blake3::hash(bytes).to_hex().to_string();
-        let path = self.path(&hash);
+        let path = self.path(kind, &hash);
         if !path.exists() {
             let unfinished = self.folder.join(format!("{hash}.{}.unfinished", std::process::id()));
             write_whole(&unfinished, bytes)?;
@@ -46,9 +57,30 @@ impl Store {
     /// # Errors
     /// One that is not there, or is not what it was.
     pub fn get(&self, hash: &str) -> Result<Arc<Artifact>, String> {
-        let path = self.path(hash);
+        let path = self.path(Kind::Artifact, hash);
         Artifact::open(&path).map(Arc::new).map_err(|error| format!("{}: {error}", path.display()))
     }
+
+    /// The files with this hash.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn sources(&self, hash: &str) -> Result<Vec<u8>, String> {
+        let path = self.path(Kind::Sources, hash);
+        let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if blake3::hash(&bytes).to_hex().as_str() != hash {
+            return Err(format!("{}: it is not what it was", path.display()));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Makes a folder, and those around it, where there is none.
+///
+/// # Errors
+/// What the system says.
+pub fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)
 }
 
 /// Writes a file and has it on disk.

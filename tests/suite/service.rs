@@ -1,5 +1,10 @@
 //! The process as its users see it: over HTTP, started, killed and started again.
 
+mod instances;
+mod lists;
+mod preview;
+mod rules;
+
 use super::support::project;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};

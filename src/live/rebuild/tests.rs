@@ -153,6 +153,26 @@ fn windows_and_patterns_come_and_go() {
     assert_eq!(answer(&engine.snapshot()), expected(&["plain"], &[]));
 }
 
+/// A list that a pattern names is not known any more once it is compiled.
+#[test]
+fn patterns_over_lists_outlive_a_compaction() {
+    let (schema, mut lists, limits) = (schema(), Lists::new(), Limits::default());
+    lists.insert("odd", (0..5).map(|n| serde_json::json!(2 * n + 1)).collect());
+    let listed = rule("listed", Clause::MatchRecognize, "ORDER BY at PATTERN (a b) DEFINE b AS n IN LIST odd AND a.n NOT IN LIST odd");
+    let compiled = compile([listed, plain("plain", "n > 7")].into_iter(), &context(&schema, &lists, &limits));
+    let artifact = Arc::new(Artifact::from_bytes(&compiled.artifact.expect("sound rules")).unwrap());
+    let settings = Settings { choice: Choice::Cpu, background: false, ..Settings::default() };
+    let engine = LiveEngine::new(artifact, Lists::new(), limits, settings).unwrap();
+    let patterns = || engine.snapshot().patterns().map(|(_, pattern)| Arc::clone(pattern)).collect::<Vec<_>>();
+    let before = patterns();
+    for nth in 0..3 {
+        engine.apply(&[Change::Add(plain(&format!("p{nth}"), "n = 1"))]).unwrap();
+        assert!(engine.compact().unwrap());
+        engine.rebuild(&[Change::Add(plain(&format!("q{nth}"), "n = 2"))], Columns::new(&schema)).unwrap();
+    }
+    assert_eq!((patterns(), engine.snapshot().rules()), (before, 8));
+}
+
 /// The same changes have the same names and the same answers, whichever way they were made.
 #[test]
 fn rebuilding_is_applying_for_rules_that_need_nothing_else() {

@@ -14,6 +14,7 @@ use crate::pattern::{
 use crate::rule::Clause as Form;
 use crate::rule::ast::{MatchFunction, Navigate};
 use crate::rule::diagnostic::{Diagnostic, Origin};
+use crate::rule::inline::{Mention, What};
 use crate::rule::parser::pattern::{self as syntax, Clause, Item, Name, OrderItem, SkipTo, Term, folded};
 use crate::rule::parser::shown;
 use crate::rule::report::Report;
@@ -45,6 +46,8 @@ pub(super) struct Symbols<'c> {
     /// Where the expressions of the clause end in its syntax, in the order of the text.
     roots: Vec<usize>,
     found: Vec<Symbol>,
+    /// What the text names of the document around it, so far.
+    mentions: Vec<Mention>,
 }
 
 /// A call of an aggregate.
@@ -62,6 +65,20 @@ pub(super) struct Aggregate {
 /// # Errors
 /// Its first syntax error, or all errors of names and types.
 pub fn pattern(text: &str, form: Form, origin: &Origin, rule: Option<&Arc<str>>, scope: &Scope<'_>) -> Result<Pattern, Vec<Diagnostic>> {
+    read(text, form, origin, rule, scope).map(|(pattern, _)| pattern)
+}
+
+/// The same, and what the text names of the document around it.
+///
+/// # Errors
+/// As [`pattern`].
+pub fn read(
+    text: &str,
+    form: Form,
+    origin: &Origin,
+    rule: Option<&Arc<str>>,
+    scope: &Scope<'_>,
+) -> Result<(Pattern, Vec<Mention>), Vec<Diagnostic>> {
     let mut report = Report::new(text, origin, rule);
     let Some((clause, ast)) = syntax::parse(text, form, scope.limits, &mut report) else { return Err(report.into_errors()) };
     let mut names: Vec<(Arc<str>, Labels)> = Vec::new();
@@ -106,13 +123,13 @@ pub fn pattern(text: &str, form: Form, origin: &Origin, rule: Option<&Arc<str>>,
     let expressions = clause.measures.iter().chain(&clause.defines).map(|item| item.root).chain(clause.within);
     let mut roots: Vec<usize> = expressions.map(AstId::index).collect();
     roots.sort_unstable();
-    let symbols = Symbols { names: &names, defines: false, time: None, roots, found: Vec::new() };
+    let symbols = Symbols { names: &names, defines: false, time: None, roots, found: Vec::new(), mentions: Vec::new() };
     let operands = vec![Operand::Invalid; ast.nodes().len()];
     let mut checker =
         Checker { scope, ast: &ast, report, expr: Expr::new(), operands, full: false, symbols: Some(symbols), windows: Default::default() };
     let found = checker.clause(&clause, labels);
     match found {
-        Some(pattern) if !checker.report.failed() => Ok(pattern),
+        Some(pattern) if !checker.report.failed() => Ok((pattern, checker.symbols.map_or_else(Vec::new, |symbols| symbols.mentions))),
         _ => Err(checker.report.into_errors()),
     }
 }
@@ -244,7 +261,9 @@ impl Checker<'_, '_> {
             let mut alike = (0..).zip(schema.fields()).filter(|(_, field)| field.name.eq_ignore_ascii_case(&name.name));
             alike.next().filter(|_| alike.next().is_none()).map(|(index, _)| FieldId(index))
         });
-        if found.is_none() {
+        if let Some(field) = found {
+            self.mention(name.span.clone(), What::Column { variable: None, field });
+        } else {
             let error = self.report.error("unknown-field", name.span.clone(), format!("unknown field `{}`", shown(&name.name)));
             if let Some(near) = super::suggest::closest(&name.name, schema.fields().iter().map(|field| field.name.as_str())) {
                 error.hint(format!("did you mean `{near}`?"));
@@ -341,19 +360,27 @@ impl Checker<'_, '_> {
 
     /// `name`, or `VARIABLE.name`.
     pub(super) fn column(&mut self, id: AstId, name: &str) -> Option<Operand> {
-        let (labels, name) = match name.split_once('.') {
+        let (variable, labels, name) = match name.split_once('.') {
             Some((variable, rest)) if self.scope.schema.find(name).is_none() => {
                 let quoted = matches!(self.report.text().as_bytes().get(self.ast.span(id).start), Some(b'"' | b'`'));
                 let variable = folded(Cow::Borrowed(variable), quoted);
                 match self.symbols.as_ref()?.names.iter().find(|(known, _)| **known == *variable) {
-                    Some((_, labels)) => (labels.clone(), rest),
-                    None => (Labels::All, name),
+                    Some((variable, labels)) => (Some(Arc::clone(variable)), labels.clone(), rest),
+                    None => (None, Labels::All, name),
                 }
             }
-            _ => (Labels::All, name),
+            _ => (None, Labels::All, name),
         };
         let field = self.field(id, name)?;
+        self.mention(self.ast.span(id), What::Column { variable, field });
         self.symbol(Symbol::Row { labels, field }, self.scope.schema.field(field).ty)
+    }
+
+    /// Notes what the text of a pattern names of the document around it.
+    pub(super) fn mention(&mut self, span: Range<usize>, what: What) {
+        if let Some(symbols) = &mut self.symbols {
+            symbols.mentions.push(Mention { span, what });
+        }
     }
 
     pub(super) fn classifier(&mut self, id: AstId, of: Option<&str>) -> Option<Operand> {
