@@ -327,8 +327,9 @@ impl Service {
     ) -> Result<(CompiledFiles, Vec<PushedFile>), Problem> {
         let schema = self.needed()?.schema.clone();
         let (owner, threads, store) = (tenant.to_owned(), self.config.engine.threads, self.store.clone());
+        let shared = Arc::clone(&self.shared);
         let compile = move || {
-            let (bytes, mut made) = compiled(&files, &schema, &owner, threads, lists)?;
+            let (bytes, mut made) = compiled(&files, &schema, &owner, threads, lists, &shared.limits)?;
             made.hash = store.put(Kind::Artifact, &bytes).map_err(|error| Problem::internal(&error))?;
             Ok((made, files))
         };

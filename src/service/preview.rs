@@ -7,6 +7,7 @@ use super::core::Service;
 use super::follow::{changes_to, refused};
 use super::journal::{self, Tail};
 use super::problem::Problem;
+use super::sensitive::Sensitive;
 use super::registry::Active;
 use super::scorer::{batch_of, request};
 use crate::codec::Decoder;
@@ -84,6 +85,7 @@ pub async fn preview(service: &Arc<Service>, trial: Trial) -> Result<Value, Prob
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail));
     }
     let running = service.needed()?;
+    let sensitive = service.shared.sensitive();
     let schema = running.schema.clone();
     let label = trial.label.as_deref().map(|name| label(&schema, name)).transpose()?;
     let (before, entries, after) = service.entries_with(&trial.active).await?;
@@ -99,7 +101,7 @@ pub async fn preview(service: &Arc<Service>, trial: Trial) -> Result<Value, Prob
                 .map_err(|error| Problem::internal(&format!("{}: {error}", folder.display())))?,
             Events::Lines(lines, rows) => Tail { first: 0, rows, parts: vec![Box::new(Cursor::new(lines))] },
         };
-        let scope = Scope { prefix: prefix(&active), label, tenant, schema: Arc::new(schema) };
+        let scope = Scope { prefix: prefix(&active), label, tenant, schema: Arc::new(schema), sensitive };
         let mut comparison = Comparison::new(scope, [before, next], &settings);
         for part in parts {
             comparison.read(part).map_err(|error| Problem::internal(&error))?;
@@ -129,6 +131,7 @@ struct Scope {
     label: Option<FieldId>,
     tenant: Option<String>,
     schema: Arc<Schema>,
+    sensitive: Arc<Sensitive>,
 }
 
 /// How often something held, and was right to.
@@ -276,14 +279,17 @@ impl Comparison {
         }
         if self.samples.len() < SAMPLES {
             let told = [0, 1].map(|nth| {
-                let mut told = answer::decision("", judged[nth], &self.sides[nth].snapshot, row);
-                ["decision_id", "generation", "id"].iter().for_each(|key| _ = told.remove(*key));
+                let mut text = Vec::new();
+                answer::write_decision(&mut text, "", judged[nth], &self.sides[nth].snapshot, &self.scope.sensitive, row, |_| ());
+                let mut told: Value = serde_json::from_slice(&text).unwrap_or_default();
+                let members = told.as_object_mut();
+                members.into_iter().for_each(|told| ["decision_id", "generation", "id"].iter().for_each(|key| _ = told.remove(*key)));
                 told
             });
-            let [before, after] = told.map(Value::Object);
+            let [before, after] = told;
             let mut sample = Map::from_iter([("row".to_owned(), batch.row_number(row).into())]);
             if let Some(id) = schema.id {
-                sample.insert("id".to_owned(), cell_json(&batch.value(&schema, id, row)));
+                sample.insert("id".to_owned(), self.scope.sensitive.told(id, cell_json(&batch.value(&schema, id, row))));
             }
             sample.extend([("before".to_owned(), before), ("after".to_owned(), after)]);
             self.samples.push(Value::Object(sample));

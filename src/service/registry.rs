@@ -211,7 +211,7 @@ impl Registry {
     pub async fn setting_once(&self, name: &str, value: &str) -> Result<String> {
         let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
         sqlx::query(sql).bind(name).bind(value).execute(&self.pool).await?;
-        Ok(self.setting(name).await?.unwrap_or_else(|| value.to_owned()))
+        Ok(setting(&self.pool, name).await?.unwrap_or_else(|| value.to_owned()))
     }
 
     pub async fn tenants(&self) -> Result<Vec<Tenant>> {
