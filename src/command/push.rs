@@ -65,7 +65,7 @@ pub fn push(options: &Options) -> Result<Vec<Value>, Failure> {
     let files = files.into_iter().map(file).collect::<Result<Vec<Value>, String>>()?;
     let set = format!("{}/v1/tenants/{}/rule-sets/{}", options.url.trim_end_matches('/'), options.tenant, options.rule_set);
     let pushed = send(options, "POST", &format!("{set}/versions"), &json!({"files": files, "note": options.note}))?;
-    let mut told = vec![pushed];
+    let mut told = vec![bounded(pushed)];
     if options.preview {
         let asked = json!({"label": options.label});
         let preview = send(options, "POST", &format!("{set}/versions/{}/preview", told[0]["version"]), &asked)?;
@@ -89,6 +89,22 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
         return Err(format!("{}: there is no certificate in it", path.display()).into());
     }
     Ok(certificates)
+}
+
+/// Warnings that are shown of a push.
+const WARNINGS: usize = 20;
+
+/// What became of a push with its first warnings, and how many there are besides.
+fn bounded(mut pushed: Value) -> Value {
+    let left_out = pushed["diagnostics"].as_array_mut().map_or(0, |all| {
+        let count = all.len();
+        all.truncate(WARNINGS);
+        count - all.len()
+    });
+    if left_out > 0 {
+        pushed["diagnostics_left_out"] = left_out.into();
+    }
+    pushed
 }
 
 /// A preview without its samples and rules.

@@ -185,6 +185,20 @@ pub fn changes(before: &[Entry], after: &[Entry]) -> Result<Vec<Change>, String>
     Ok(changes)
 }
 
+/// Windows and patterns whose events lie in several partitions, where those of the same `key` are in the same one.
+#[must_use]
+pub fn scattered(artifact: &Artifact, key: &[String]) -> Vec<String> {
+    let schema = artifact.schema();
+    let is_scattered = |by: &[FieldId]| {
+        let by: Vec<&str> = by.iter().copied().chain(schema.tenant).map(|field| &*schema.field(field).name).collect();
+        !key.iter().all(|key| by.contains(&key.as_str()))
+    };
+    let windows = artifact.windows().iter().map(|column| &column.window).filter(|window| is_scattered(&window.partition_by));
+    let windows = windows.map(|window| format!("the window `{}`", text(window, artifact.event_schema())));
+    let patterns = artifact.patterns().iter().filter(|(_, pattern)| is_scattered(&pattern.partition_by));
+    windows.chain(patterns.map(|(rule, _)| format!("the pattern `{}`", artifact.rule_name(*rule)))).collect()
+}
+
 /// Whether all rules must be compiled together for these changes.
 #[must_use]
 pub fn needs_rebuild(snapshot: &Snapshot, changes: &[Change], columns: &Columns) -> bool {
@@ -318,6 +332,16 @@ mod tests {
     const PATTERN: &str = "- id: p\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    PATTERN (a b) DEFINE b AS card IN LIST risky AND spent > a.spent\n";
 
     /// Patterns and conditions of two rule sets that call the same window by two names each, and different ones by one.
+    #[test]
+    fn state_of_other_keys_than_that_of_partitions_is_told() {
+        let pattern = "- {id: p, match_recognize: 'PARTITION BY amount ORDER BY at PATTERN (a b) DEFINE b AS amount > a.amount'}\n";
+        let artifact = artifact(&format!("{FIRST}{pattern}"));
+        let told = |key: &[&str]| scattered(&artifact, &key.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(told(&["card"]), ["the pattern `p`"]);
+        assert!(told(&["amount"])[0].starts_with("the window `SUM(amount) OVER (PARTITION BY card"));
+        assert_eq!((told(&["card", "amount"]).len(), told(&[]).len(), told(&["tenant"]).len()), (2, 0, 0));
+    }
+
     #[test]
     fn windows_and_lists_of_documents_go_with_the_rules_that_name_them() {
         let window = |hours: u32| {

@@ -84,6 +84,7 @@ impl Service {
         let said = edit.said().await?;
         let (entries, missing) = self.entries(&deployed.entries, &said);
         check(&entries, &missing)?;
+        self.together(&deployed.entries, &entries)?;
         self.shared.limits.in_service(&deployed.entries, &entries)?;
         let before = Arc::clone(running.live.snapshot().generation());
         let generation = put_in_service(&running.live, &running.schema, deployed.entries.clone(), entries.clone()).await?;
@@ -97,6 +98,22 @@ impl Service {
             deployed.revision = said.revision;
         }
         Ok(generation)
+    }
+
+    /// Whether all events that new versions keep state of together are in one partition.
+    fn together(&self, before: &[Entry], after: &[Entry]) -> Result<(), Problem> {
+        let key = &self.config.kafka.key;
+        let is_new = |entry: &&Entry| !before.iter().any(|known| known.hash == entry.hash);
+        let scattered: Vec<String> = after.iter().filter(is_new).flat_map(|entry| deploy::scattered(&entry.artifact, key)).collect();
+        if scattered.is_empty() {
+            return Ok(());
+        }
+        let (key, all) = (key.join(", "), scattered.join(", "));
+        let state = "which what state is partitioned by must have among its fields";
+        Err(Problem::rules(
+            format!("events of Kafka are in the partition of their {key} (kafka.key), {state}; it is not so of {all}"),
+            Vec::new(),
+        ))
     }
 
     /// The rules in service, their versions, and the versions that would be with this one.

@@ -4,7 +4,7 @@
 
 use super::random::{Random, seed};
 use super::service::{Process, folder};
-use super::support::project;
+use super::support::{project, service_at};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -18,20 +18,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Names the broker.
+const BROKER: &str = "DYNAMIC_CEP_KAFKA";
+
 const PARTITIONS: i32 = 4;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The broker; `None`: the test is skipped, and has said so.
-fn broker(test: &str) -> Option<String> {
-    let broker = std::env::var("DYNAMIC_CEP_KAFKA").ok();
-    if broker.is_none() {
-        assert_ne!(std::env::var("DYNAMIC_CEP_SERVICES").as_deref(), Ok("require"), "{test}: DYNAMIC_CEP_KAFKA names no broker");
-        eprintln!("skipped: {test} needs a broker of Kafka; see tests/services/kafka.sh");
-    }
-    broker
-}
 
 /// Topics of one test.
 struct Topics {
@@ -261,7 +254,7 @@ fn undisturbed(topics: &Topics, folder: &Path) -> BTreeMap<&'static str, Vec<Tol
 
 #[test]
 fn events_become_decisions_findings_and_rejects() {
-    let Some(broker) = broker("events_become_decisions_findings_and_rejects") else { return };
+    let Some(broker) = service_at(BROKER, "events_become_decisions_findings_and_rejects") else { return };
     let topics = Topics::new(&broker, "plain");
     let (folder, _) = prepared(RULES);
     topics.send(&events(&mut Random::new(1), 0, 300));
@@ -386,7 +379,7 @@ fn difference(one: &BTreeMap<&'static str, Vec<Told>>, other: &BTreeMap<&'static
 #[test]
 fn nothing_is_lost_or_doubled_whatever_is_killed() {
     let test = "nothing_is_lost_or_doubled_whatever_is_killed";
-    if broker(test).is_none() {
+    if service_at(BROKER, test).is_none() {
         return;
     }
     let kills = std::env::var("DYNAMIC_CEP_KILLS").map_or(8, |kills| kills.parse().expect("a number"));
@@ -401,7 +394,7 @@ fn nothing_is_lost_or_doubled_whatever_is_killed() {
     assert_eq!(difference(&all_told(&topics, "cut"), &whole), None);
 
     // Results that may come again are the same ones.
-    let again = Disturbances { kills: 4, at_least_once: true, sends: None, ..how };
+    let again = Disturbances { kills: 4, at_least_once: true, sends: None };
     disturbed(&topics, "again", prepared.path(), None, again, &mut random);
     let mut told = all_told(&topics, "again");
     told.values_mut().for_each(Vec::dedup);
@@ -411,7 +404,7 @@ fn nothing_is_lost_or_doubled_whatever_is_killed() {
 /// Events whose producers choose the partition by something else are put into the one of their key first.
 #[test]
 fn events_are_put_into_the_partition_of_their_key() {
-    let Some(broker) = broker("events_are_put_into_the_partition_of_their_key") else { return };
+    let Some(broker) = service_at(BROKER, "events_are_put_into_the_partition_of_their_key") else { return };
     let topics = Topics::new(&broker, "between");
     let (prepared, _) = prepared(RULES);
     let mut events = events(&mut Random::new(5), 0, 300);
@@ -452,7 +445,7 @@ fn events_are_put_into_the_partition_of_their_key() {
 /// A group that has read before does not go on without its state, unless it is told to.
 #[test]
 fn state_that_is_missing_is_told_and_not_made_up() {
-    let Some(broker) = broker("state_that_is_missing_is_told_and_not_made_up") else { return };
+    let Some(broker) = service_at(BROKER, "state_that_is_missing_is_told_and_not_made_up") else { return };
     let topics = Topics::new(&broker, "missing");
     let (prepared, key) = prepared(RULES);
     let mut random = Random::new(3);

@@ -128,3 +128,15 @@ impl Backend {
         self.generation.verify(batch, found, &mut cache)
     }
 }
+
+/// Where a service is that a test needs. `None`: the environment does not say, which is told, and is a failure where DYNAMIC_CEP_SERVICES is `require`.
+#[cfg(feature = "service")]
+pub fn service_at(variable: &str, test: &str) -> Option<String> {
+    let place = std::env::var(variable).ok().filter(|place| !place.is_empty());
+    if place.is_none() {
+        let required = std::env::var("DYNAMIC_CEP_SERVICES").is_ok_and(|services| services == "require");
+        assert!(!required, "{test}: {variable} does not say where the service is, and DYNAMIC_CEP_SERVICES=require");
+        eprintln!("{test}: skipped, {variable} does not say where the service is (tests/services starts one)");
+    }
+    place
+}

@@ -2,17 +2,6 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-/// The URL of a PostgreSQL. `None`: there is none, which is said, and is a failure where DYNAMIC_CEP_SERVICES is `require`.
-fn url(test: &str) -> Option<String> {
-    let url = std::env::var("DYNAMIC_CEP_POSTGRES").ok().filter(|url| !url.is_empty());
-    if url.is_none() {
-        let required = std::env::var("DYNAMIC_CEP_SERVICES").is_ok_and(|services| services == "require");
-        assert!(!required, "{test}: DYNAMIC_CEP_POSTGRES does not say where PostgreSQL is, and DYNAMIC_CEP_SERVICES=require");
-        println!("{test}: skipped, DYNAMIC_CEP_POSTGRES does not say where PostgreSQL is");
-    }
-    url
-}
-
 /// Does something with a database of its own, which is dropped afterwards.
 fn with_database(url: &str, then: impl FnOnce(&str)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -31,6 +20,6 @@ fn with_database(url: &str, then: impl FnOnce(&str)) {
 
 #[test]
 fn processes_share_a_registry_in_postgresql() {
-    let Some(url) = url("processes_share_a_registry_in_postgresql") else { return };
+    let Some(url) = crate::support::service_at("DYNAMIC_CEP_POSTGRES", "processes_share_a_registry_in_postgresql") else { return };
     with_database(&url, |registry| super::story(registry, 200));
 }
