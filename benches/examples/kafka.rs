@@ -83,7 +83,7 @@ fn main() {
                 }
             }
             let key = nth.to_le_bytes();
-            let mut record = BaseRecord::with_opaque_to(&events, Box::new(due)).partition(nth as i32 % inputs).key(&key).payload(message);
+            let mut record = BaseRecord::with_opaque_to(events, Box::new(due)).partition(nth as i32 % inputs).key(&key).payload(message);
             while let Err((_, same)) = producer.send(record) {
                 std::thread::sleep(Duration::from_millis(1));
                 record = same;

@@ -46,6 +46,11 @@ impl Pipeline {
     /// Why nothing is read at the moment, if that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Some("the thread that reads Kafka has ended; the log of the process tells why".to_owned());
+        }
+        drop(thread);
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
