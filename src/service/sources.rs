@@ -3,6 +3,7 @@
 use super::core::{PushedFile, Service};
 use super::problem::Problem;
 use super::registry::{Active, Actor, Edit, Version};
+use super::sensitive::Sensitive;
 use super::store::Kind;
 use crate::compile::files::RuleFiles;
 use crate::rule::Limits;
@@ -85,9 +86,9 @@ impl ListEdit {
         (after, Self { add: added, remove: removed })
     }
 
-    /// What the audit log says of it. Entries may be what nobody is to read there: they are counted, and told by a hash.
-    fn told(&self) -> Value {
-        let told = |entries: &[Value]| json!({"entries": entries.len(), "hash": blake3::hash(Value::from(entries).to_string().as_bytes()).to_hex().as_str()});
+    /// What the audit log says of it. Entries may be what nobody is to read there: they are counted, and told by a hash whose key is secret, or all card numbers could be tried.
+    fn told(&self, sensitive: &Sensitive) -> Value {
+        let told = |entries: &[Value]| json!({"entries": entries.len(), "hash": sensitive.hashed(entries.into())});
         json!({"added": told(&self.add), "removed": told(&self.remove)})
     }
 }
@@ -182,7 +183,7 @@ impl Service {
         keep(self, &mut edit, &version, &files, lists).await?;
         let active = Active { tenant: tenant.to_owned(), rule_set: rule_set.to_owned(), version: version.version, shadow: false };
         edit.activate(&active, actor.now).await?;
-        let mut detail = change.told();
+        let mut detail = change.told(&self.shared.sensitive());
         detail["rule_set"] = rule_set.into();
         detail["list"] = list.into();
         detail["version"] = version.version.into();
@@ -216,7 +217,7 @@ mod tests {
             (vec![json!(1), json!("1"), json!("a")], 1, 1),
             "what is removed and added is there"
         );
-        let told = edit(json!(["4111"]), json!([])).told();
+        let told = edit(json!(["4111"]), json!([])).told(&Sensitive::default());
         assert!(!told.to_string().contains("4111") && told["added"]["entries"] == 1, "{told}");
     }
 }

@@ -45,7 +45,10 @@ impl Store {
         let hash = blake3::hash(bytes).to_hex().to_string();
         let path = self.path(kind, &hash);
         if !path.exists() {
-            let unfinished = self.folder.join(format!("{hash}.{}.unfinished", std::process::id()));
+            // Processes of other machines may write the same at the same time, and have the same number.
+            let mut nonce = [0_u8; 8];
+            getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+            let unfinished = self.folder.join(format!("{hash}.{:016x}.unfinished", u64::from_le_bytes(nonce)));
             write_whole(&unfinished, bytes)?;
             fs::rename(&unfinished, &path)?;
         }

@@ -180,7 +180,8 @@ fn patterns_are_gone_on_with_too() {
         let parts = std::fs::read_dir(runs.folder.0.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
         let mut parts: Vec<PathBuf> = parts.filter(|path| path.to_string_lossy().contains("out-0")).collect();
         parts.sort();
-        assert!(parts.len() > 3);
+        // How many depends on how fast snapshots are written.
+        assert!(parts.len() > 1);
         let read = |path: &PathBuf| std::fs::read_to_string(path).expect("results");
         assert_eq!(parts.iter().map(read).collect::<String>(), whole);
         runs.forget();
