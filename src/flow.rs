@@ -1,6 +1,7 @@
 //! What passes between the stages of the data path.
 
 use crate::id::RuleId;
+use std::ops::Range;
 
 /// A batch of events as the matcher sees it: codes and partitions, nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,13 @@ impl Hits {
     /// The rules that match `row`.
     #[must_use]
     pub fn row(&self, row: usize) -> &[RuleId] {
-        &self.rules[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+        &self.rules[self.range(row)]
+    }
+
+    /// Where they lie among the rules of all rows.
+    #[must_use]
+    pub fn range(&self, row: usize) -> Range<usize> {
+        self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
     #[must_use]

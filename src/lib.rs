@@ -68,7 +68,7 @@
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `service`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
 //!
-//! wgpu is named in `matcher/gpu` only, rdkafka in `connector/kafka`, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
+//! wgpu is named in `matcher/gpu` only, rdkafka in `connector/kafka`, arrow-flight and tonic in `service/flight`, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
 //!
 //! # Words, one for each idea
 //!

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use dynamic_cep::command::matching::{self, Backend, Emit, Options, Progress, all_cores};
 use dynamic_cep::command::{Failure, bench, compile, devices, explain, inspect, report, snapshot, state};
 #[cfg(feature = "service")]
-use dynamic_cep::command::{audit, push, serve};
+use dynamic_cep::command::{audit, generate, push, serve};
 use dynamic_cep::compile::Compiled;
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::tables::Artifact;
@@ -154,6 +154,12 @@ enum Command {
     Push {
         #[command(flatten)]
         options: push::Options,
+    },
+    /// Make card transactions, some of them fraud, as a load: to a file, to Kafka, or to a process that serves
+    #[cfg(feature = "service")]
+    Generate {
+        #[command(flatten)]
+        options: generate::Options,
     },
     /// Show what this machine can match on, and what `auto` would choose
     Devices,
@@ -314,6 +320,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
                 return Ok(ExitCode::SUCCESS);
             }
             serve::serve(config, |started| {
+                if let Some(address) = started.flight {
+                    eprintln!("Arrow Flight at grpc{}://{address}", if started.encrypted { "+tls" } else { "" });
+                }
                 eprintln!("listening on http{}://{}", if started.encrypted { "s" } else { "" }, started.address);
                 if let Some(key) = &started.key {
                     eprintln!("the first key, for everything, shown this once: {key}");
@@ -329,6 +338,13 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Push { options } => {
             let told = push::push(&options)?;
             print(|out| told.iter().try_for_each(|answer| Ok(writeln!(out, "{answer}")?)))?;
+        }
+        #[cfg(feature = "service")]
+        Command::Generate { options } => {
+            let mut progress = Terminal::new();
+            let summary = generate::generate(&options, &mut progress);
+            progress.bar.finish_and_clear();
+            eprintln!("{}", summary?);
         }
         Command::Devices => print(|out| devices::devices(out))?,
         Command::Bench { options } => {

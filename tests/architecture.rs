@@ -177,17 +177,27 @@ fn wrong_imports(source: &Source, table: &[(String, BTreeSet<String>)]) -> Vec<S
 }
 
 /// Words of the outside world, and where they may stand: paths from src, by their beginning.
-const PLACES: [(&[&str], &[&str]); 10] = [
+const PLACES: [(&[&str], &[&str]); 11] = [
     (&["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"], &["main.rs"]),
     (&["wgpu", "pollster"], &["matcher/gpu/"]),
     (&["Instant::now", "SystemTime"], &["command/", "connector/kafka/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
     (
         &["std::fs", "File::open", "File::create"],
-        &["command/", "connector/", "service/journal.rs", "service/jwt.rs", "service/scorer.rs", "service/store.rs", "tables/artifact.rs"],
+        &[
+            "command/",
+            "connector/",
+            "service/journal.rs",
+            "service/jwt.rs",
+            "service/kafka/schemas.rs",
+            "service/scorer.rs",
+            "service/store.rs",
+            "tables/artifact.rs",
+        ],
     ),
     (&["std::net", "std::process", "std::env", "env::var", "env::var_os"], &["command/", "connector/", "main.rs", "service/"]),
     (&["todo!", "unimplemented!"], &[]),
     (&["rdkafka"], &["connector/kafka/"]),
+    (&["arrow_flight", "tonic"], &["service/flight.rs"]),
     (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken", "tokio_rustls"], &["service/", "command/audit.rs"]),
     (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),

@@ -67,7 +67,7 @@ fn main() {
 
     let (told, sent) = channel();
     let producer: ThreadedProducer<Sent> = client(broker)
-        .set("linger.ms", "1")
+        .set("linger.ms", "5")
         .set("queue.buffering.max.messages", "2000000")
         .create_with_context(Sent(told))
         .expect("a producer");

@@ -28,7 +28,10 @@ thread_local! {
 
 /// Runs a reader over bytes that nobody vouches for. The Arrow readers panic on some of the lengths that a damaged file may name;
 /// here that is an error like any other, and nothing is printed of it.
-fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+///
+/// # Errors
+/// What the reader says, or that the file is damaged.
+pub fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let previous = std::panic::take_hook();
@@ -168,44 +171,6 @@ impl ColumnarDecoder {
         }
         Ok(Some(batch))
     }
-
-    fn canonical(&self, batch: &RecordBatch) -> Result<Decoded, String> {
-        let schema = &self.request.schema;
-        let rows = batch.num_rows();
-        let mut columns: Vec<Option<ArrayRef>> = vec![None; schema.fields().len()];
-        let mut misfits: Vec<(usize, String)> = Vec::new();
-        for field in self.request.readable() {
-            let definition = schema.field(field);
-            let Some(column) = batch.column_by_name(&definition.name) else { continue };
-            let mut own = Vec::new();
-            let column =
-                canonical_column(column, definition.ty, &mut own).map_err(|reason| format!("column `{}`: {reason}", definition.name))?;
-            misfits.extend(own.into_iter().map(|(row, reason)| (row, schema.misfit(field, &reason))));
-            columns[field.index()] = Some(column);
-        }
-        if misfits.is_empty() {
-            return Ok(Decoded { input_rows: rows, rows, columns, bad: Vec::new() });
-        }
-        misfits.sort_by_key(|(row, _)| *row);
-        let mut keep = vec![true; rows];
-        let mut bad: Vec<BadRow> = Vec::new();
-        for (row, reason) in misfits {
-            keep[row] = false;
-            match bad.last_mut().filter(|last| last.row == row) {
-                Some(last) => {
-                    last.reason.push_str("; ");
-                    last.reason.push_str(&reason);
-                }
-                None => bad.push(BadRow { row, reason, raw: raw_row(batch, row) }),
-            }
-        }
-        let keep = BooleanArray::from(keep);
-        let kept = keep.true_count();
-        for column in columns.iter_mut().flatten() {
-            *column = filter(column, &keep).map_err(|fault| fault.to_string())?;
-        }
-        Ok(Decoded { input_rows: rows, rows: kept, columns, bad })
-    }
 }
 
 impl Decoder for ColumnarDecoder {
@@ -213,7 +178,7 @@ impl Decoder for ColumnarDecoder {
         while let Some(batch) = self.next_batch()? {
             if batch.num_rows() > 0 {
                 self.rows_read += batch.num_rows() as u64;
-                return guarded(|| self.canonical(&batch)).map(Some);
+                return canonical(&self.request, &batch).map(Some);
             }
         }
         Ok(None)
@@ -232,6 +197,52 @@ impl Decoder for ColumnarDecoder {
     fn missing(&self) -> Vec<FieldId> {
         self.missing.clone()
     }
+}
+
+/// The asked-for columns of a batch of any layout, made canonical.
+///
+/// # Errors
+/// A column of which no value can be one of its field.
+pub fn canonical(request: &Request, batch: &RecordBatch) -> Result<Decoded, String> {
+    guarded(|| canonical_rows(request, batch))
+}
+
+fn canonical_rows(request: &Request, batch: &RecordBatch) -> Result<Decoded, String> {
+    let schema = &request.schema;
+    let rows = batch.num_rows();
+    let mut columns: Vec<Option<ArrayRef>> = vec![None; schema.fields().len()];
+    let mut misfits: Vec<(usize, String)> = Vec::new();
+    for field in request.readable() {
+        let definition = schema.field(field);
+        let Some(column) = batch.column_by_name(&definition.name) else { continue };
+        let mut own = Vec::new();
+        let column =
+            canonical_column(column, definition.ty, &mut own).map_err(|reason| format!("column `{}`: {reason}", definition.name))?;
+        misfits.extend(own.into_iter().map(|(row, reason)| (row, schema.misfit(field, &reason))));
+        columns[field.index()] = Some(column);
+    }
+    if misfits.is_empty() {
+        return Ok(Decoded { input_rows: rows, rows, columns, bad: Vec::new() });
+    }
+    misfits.sort_by_key(|(row, _)| *row);
+    let mut keep = vec![true; rows];
+    let mut bad: Vec<BadRow> = Vec::new();
+    for (row, reason) in misfits {
+        keep[row] = false;
+        match bad.last_mut().filter(|last| last.row == row) {
+            Some(last) => {
+                last.reason.push_str("; ");
+                last.reason.push_str(&reason);
+            }
+            None => bad.push(BadRow { row, reason, raw: raw_row(batch, row) }),
+        }
+    }
+    let keep = BooleanArray::from(keep);
+    let kept = keep.true_count();
+    for column in columns.iter_mut().flatten() {
+        *column = filter(column, &keep).map_err(|fault| fault.to_string())?;
+    }
+    Ok(Decoded { input_rows: rows, rows: kept, columns, bad })
 }
 
 /// Positions of the columns to read, ascending.

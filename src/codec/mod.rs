@@ -2,21 +2,28 @@
 //!
 //! * [`columnar`]: Parquet, Arrow IPC file and stream; [`canonical`]: their arrays to [`crate::event::batch::canonical_type`].
 //! * [`json`], [`csv`]: rows of text, through [`columns`] and [`text`].
+//! * `avro`, with the feature `kafka`: datums of a writer's schema, through [`columnar`] too.
+//! * [`lines`]: events to lines of JSON, and nothing of them lost.
 //! * [`infer`]: a schema where the user gave none.
 //! * [`mod@write`]: result batches to bytes.
 
+#[cfg(feature = "kafka")]
+pub mod avro;
 pub mod canonical;
 pub mod columnar;
 pub mod columns;
 pub mod csv;
 pub mod infer;
 pub mod json;
+pub mod lines;
 pub mod text;
 pub mod write;
 
+use crate::event::batch::canonical_type;
 use crate::event::{Schema, Type};
 use crate::id::FieldId;
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::compute::concat;
 use std::fmt;
 use std::sync::Arc;
 
@@ -143,6 +150,37 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// A piece of which nothing can be used.
+    #[must_use]
+    pub fn rejected(schema: &Schema, rows: usize, reason: &str) -> Self {
+        let bad = (0..rows).map(|row| BadRow { row, reason: reason.to_owned(), raw: None }).collect();
+        Self { input_rows: rows, rows: 0, columns: vec![None; schema.fields().len()], bad }
+    }
+
+    /// Pieces of one schema, one after the other.
+    #[must_use]
+    pub fn joined(schema: &Schema, mut pieces: Vec<Self>) -> Self {
+        if pieces.len() == 1 {
+            return pieces.remove(0);
+        }
+        let mut all = Self { input_rows: 0, rows: 0, columns: Vec::new(), bad: Vec::new() };
+        for piece in &mut pieces {
+            all.bad.extend(piece.bad.drain(..).map(|bad| BadRow { row: bad.row + all.input_rows, ..bad }));
+            all.input_rows += piece.input_rows;
+            all.rows += piece.rows;
+        }
+        pieces.retain(|piece| piece.rows > 0);
+        let column = |field: usize| {
+            let ty = canonical_type(schema.field(FieldId::new(field)).ty);
+            let of = |piece: &Self| piece.columns[field].clone().unwrap_or_else(|| new_null_array(&ty, piece.rows));
+            let columns: Vec<ArrayRef> = pieces.iter().map(of).collect();
+            let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+            if columns.is_empty() { None } else { Some(concat(&columns).expect("columns of one type")) }
+        };
+        all.columns = (0..schema.fields().len()).map(column).collect();
+        all
+    }
+
     /// The piece that begins with the input row `from` of this one and has `rows` of them.
     #[must_use]
     pub fn slice(&self, from: usize, rows: usize) -> Self {

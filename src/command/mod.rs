@@ -8,6 +8,8 @@ pub mod devices;
 pub mod duration;
 pub mod explain;
 mod findings;
+#[cfg(feature = "service")]
+pub mod generate;
 pub mod held;
 pub mod inspect;
 pub mod matching;

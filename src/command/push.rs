@@ -113,13 +113,18 @@ fn short(preview: &Value) -> Value {
     Value::Object(parts.iter().map(|part| ((*part).to_owned(), preview[*part].clone())).collect())
 }
 
-fn send(options: &Options, method: &str, url: &str, body: &Value) -> Result<Value, Failure> {
-    let trusted = match &options.ca {
+/// Who speaks to a process; `ca`: the certificates to trust.
+pub(super) fn agent(ca: Option<&Path>) -> Result<ureq::Agent, Failure> {
+    let trusted = match ca {
         Some(path) => RootCerts::Specific(Arc::new(certificates(path)?)),
         None => RootCerts::WebPki,
     };
     let tls = TlsConfig::builder().root_certs(trusted).build();
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into();
+    Ok(ureq::Agent::config_builder().http_status_as_error(false).tls_config(tls).build().into())
+}
+
+fn send(options: &Options, method: &str, url: &str, body: &Value) -> Result<Value, Failure> {
+    let agent = agent(options.ca.as_deref())?;
     let request = ureq::http::Request::builder().method(method).uri(url).header("authorization", format!("Bearer {}", options.key));
     let request = request.header("content-type", "application/json").body(body.to_string());
     let request = request.map_err(|error| format!("{url}: {error}"))?;

@@ -19,12 +19,12 @@ pub fn config(file: Option<&Path>) -> Result<Config, Failure> {
     Ok(Config::read(text.as_deref(), std::env::vars()).map_err(about)?)
 }
 
-/// A configuration as a file would say it.
+/// A configuration as a file would say it, without what is secret.
 ///
 /// # Errors
 /// One that no file can say.
 pub fn shown(config: &Config) -> Result<String, Failure> {
-    Ok(toml::to_string(config).map_err(|error| error.to_string())?)
+    Ok(toml::to_string(&config.without_secrets()).map_err(|error| error.to_string())?)
 }
 
 /// Serves until the process is told to end.

@@ -1,6 +1,7 @@
 //! What is told of events: decisions and findings as JSON.
 
 use super::sensitive::Sensitive;
+use crate::decide::Decisions;
 use crate::event::EventBatch;
 use crate::event::batch::value_at;
 use crate::expr::scalar::decimal;
@@ -29,37 +30,101 @@ pub fn decision_id(journal: &str, row: u64) -> String {
     hasher.finalize().to_hex()[..32].to_owned()
 }
 
-/// Writes the decision about a row of a batch as a JSON object; `more` adds members, each with a comma before it.
-pub fn write_decision(
-    text: &mut Vec<u8>,
-    id: &str,
-    judged: &Judged,
-    snapshot: &Snapshot,
-    sensitive: &Sensitive,
-    row: usize,
-    more: impl FnOnce(&mut Vec<u8>),
-) {
-    let Judged { batch, decisions, .. } = judged;
-    text.extend(b"{\"decision_id\":");
-    write(text, id);
-    for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
-        if let Some(field) = field {
-            text.extend(format!(",\"{name}\":").as_bytes());
-            write(text, &sensitive.told(field, value(batch, snapshot, field, row)));
-        }
+/// The decisions about a batch, as they are told.
+pub struct Told<'j> {
+    judged: &'j Judged,
+    snapshot: &'j Snapshot,
+    sensitive: &'j Sensitive,
+    names: Vec<&'j str>,
+    shadow_names: Vec<&'j str>,
+}
+
+impl<'j> Told<'j> {
+    #[must_use]
+    pub fn new(judged: &'j Judged, snapshot: &'j Snapshot, sensitive: &'j Sensitive) -> Self {
+        let Decisions { rules, shadow_rules, .. } = &judged.decisions;
+        Self { judged, snapshot, sensitive, names: names(rules, snapshot), shadow_names: names(shadow_rules, snapshot) }
     }
-    text.extend(b",\"score\":");
-    text.extend(decimal::format(decisions.scores[row].into(), 3).as_bytes());
-    text.extend(b",\"action\":");
-    write(text, ACTIONS[usize::from(decisions.actions[row])]);
-    text.extend(b",\"rules\":");
-    write(text, &names(&decisions.rules, snapshot, row));
-    text.extend(b",\"shadow_rules\":");
-    write(text, &names(&decisions.shadow_rules, snapshot, row));
-    text.extend(b",\"generation\":");
-    write(text, &**snapshot.generation());
-    more(text);
-    text.push(b'}');
+
+    /// The names of the rules that match a row, then those of the shadow rules that do.
+    #[must_use]
+    pub fn names(&self, row: usize) -> [&[&'j str]; 2] {
+        let Decisions { rules, shadow_rules, .. } = &self.judged.decisions;
+        [(&self.names, rules), (&self.shadow_names, shadow_rules)].map(|(names, hits)| &names[hits.range(row)])
+    }
+
+    /// Writes the decision about a row as a JSON object; `more` adds members, each with a comma before it.
+    pub fn write(&self, text: &mut Vec<u8>, id: &str, row: usize, more: impl FnOnce(&mut Vec<u8>)) {
+        let Judged { batch, decisions, .. } = self.judged;
+        let schema = self.snapshot.schema();
+        text.extend(b"{\"decision_id\":");
+        write(text, id);
+        for (member, field) in [(&b",\"id\":"[..], schema.id), (b",\"tenant\":", schema.tenant)] {
+            if let Some(field) = field {
+                text.extend(member);
+                write(text, &self.sensitive.told(field, value(batch, self.snapshot, field, row)));
+            }
+        }
+        text.extend(b",\"score\":");
+        text.extend(decimal::format(decisions.scores[row].into(), 3).as_bytes());
+        text.extend(b",\"action\":");
+        write(text, ACTIONS[usize::from(decisions.actions[row])]);
+        for (member, names) in [&b",\"rules\":"[..], b",\"shadow_rules\":"].into_iter().zip(self.names(row)) {
+            text.extend(member);
+            write(text, names);
+        }
+        text.extend(b",\"generation\":");
+        write(text, &**self.snapshot.generation());
+        more(text);
+        text.push(b'}');
+    }
+
+    /// All of them as columns: `index`, which the caller knows, and what [`Told::write`] says of each; all of them are of one generation, which the schema's metadata names.
+    ///
+    /// # Errors
+    /// Columns that Arrow does not take.
+    pub fn batch(&self, index: Vec<u32>) -> Result<RecordBatch, String> {
+        let Self { judged: Judged { batch, decisions, .. }, snapshot, sensitive, .. } = self;
+        let mut fields = vec![Field::new("index", DataType::UInt32, false)];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(index))];
+        for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
+            if let Some(field) = field {
+                let column = if sensitive.has(field) {
+                    let hash = |row| match sensitive.told(field, value(batch, snapshot, field, row)) {
+                        Value::String(hash) => Some(hash),
+                        _ => None,
+                    };
+                    Arc::new((0..batch.rows()).map(hash).collect::<StringArray>())
+                } else {
+                    batch.column_or_null(snapshot.schema(), field)
+                };
+                fields.push(Field::new(name, column.data_type().clone(), true));
+                columns.push(column);
+            }
+        }
+        let scores = Decimal128Array::from_iter_values(decisions.scores.iter().map(|score| i128::from(*score)));
+        let scores = scores.with_precision_and_scale(18, 3).map_err(|error| error.to_string())?;
+        fields.push(Field::new("score", scores.data_type().clone(), false));
+        columns.push(Arc::new(scores));
+        let actions = Int8Array::from_iter_values(decisions.actions.iter().map(|action| action.cast_signed()));
+        let actions = DictionaryArray::try_new(actions, Arc::new(StringArray::from_iter_values(ACTIONS)));
+        let actions = actions.map_err(|error| error.to_string())?;
+        fields.push(Field::new("action", actions.data_type().clone(), false));
+        columns.push(Arc::new(actions));
+        for (name, which) in [("rules", 0), ("shadow_rules", 1)] {
+            let mut lists = ListBuilder::new(StringBuilder::new());
+            for row in 0..batch.rows() {
+                self.names(row)[which].iter().for_each(|name| lists.values().append_value(name));
+                lists.append(true);
+            }
+            let lists = lists.finish();
+            fields.push(Field::new(name, lists.data_type().clone(), false));
+            columns.push(Arc::new(lists));
+        }
+        let metadata = HashMap::from([("generation".to_owned(), snapshot.generation().to_string())]);
+        let schema = ArrowSchema::new(fields).with_metadata(metadata);
+        RecordBatch::try_new(Arc::new(schema), columns).map_err(|error| error.to_string())
+    }
 }
 
 /// Writes a value as JSON.
@@ -68,58 +133,12 @@ pub fn write(text: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     let _ = serde_json::to_writer(text, value);
 }
 
-/// By name: the order in which rules came into service is another one after a restart.
-fn names<'s>(hits: &Hits, snapshot: &'s Snapshot, row: usize) -> Vec<&'s str> {
-    let mut names: Vec<&str> = hits.row(row).iter().map(|rule| snapshot.id(*rule)).collect();
-    names.sort_unstable();
+/// The names of all rules of all rows at once, so that memory is asked for many of them at a time; those of a row by name: the order in which rules came into service is another one
+/// after a restart.
+fn names<'s>(hits: &Hits, snapshot: &'s Snapshot) -> Vec<&'s str> {
+    let mut names: Vec<&str> = hits.rules.iter().map(|rule| snapshot.id(*rule)).collect();
+    (0..hits.rows()).for_each(|row| names[hits.range(row)].sort_unstable());
     names
-}
-
-/// The decisions about the rows of a batch as columns: `index`, which the caller knows, and what [`write_decision`] says of each; all of them are of one generation, which the schema's
-/// metadata names.
-///
-/// # Errors
-/// Columns that Arrow does not take.
-pub fn decision_batch(index: Vec<u32>, judged: &Judged, snapshot: &Snapshot, sensitive: &Sensitive) -> Result<RecordBatch, String> {
-    let Judged { batch, decisions, .. } = judged;
-    let mut fields = vec![Field::new("index", DataType::UInt32, false)];
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from(index))];
-    for (name, field) in [("id", snapshot.schema().id), ("tenant", snapshot.schema().tenant)] {
-        if let Some(field) = field {
-            let column = if sensitive.has(field) {
-                let hash = |row| match sensitive.told(field, value(batch, snapshot, field, row)) {
-                    Value::String(hash) => Some(hash),
-                    _ => None,
-                };
-                Arc::new((0..batch.rows()).map(hash).collect::<StringArray>())
-            } else {
-                batch.column_or_null(snapshot.schema(), field)
-            };
-            fields.push(Field::new(name, column.data_type().clone(), true));
-            columns.push(column);
-        }
-    }
-    let scores = Decimal128Array::from_iter_values(decisions.scores.iter().map(|score| i128::from(*score)));
-    let scores = scores.with_precision_and_scale(18, 3).map_err(|error| error.to_string())?;
-    fields.push(Field::new("score", scores.data_type().clone(), false));
-    columns.push(Arc::new(scores));
-    let actions = Int8Array::from_iter_values(decisions.actions.iter().map(|action| action.cast_signed()));
-    let actions = DictionaryArray::try_new(actions, Arc::new(StringArray::from_iter_values(ACTIONS))).map_err(|error| error.to_string())?;
-    fields.push(Field::new("action", actions.data_type().clone(), false));
-    columns.push(Arc::new(actions));
-    for (name, hits) in [("rules", &decisions.rules), ("shadow_rules", &decisions.shadow_rules)] {
-        let mut lists = ListBuilder::new(StringBuilder::new());
-        for row in 0..batch.rows() {
-            names(hits, snapshot, row).into_iter().for_each(|name| lists.values().append_value(name));
-            lists.append(true);
-        }
-        let lists = lists.finish();
-        fields.push(Field::new(name, lists.data_type().clone(), false));
-        columns.push(Arc::new(lists));
-    }
-    let metadata = HashMap::from([("generation".to_owned(), snapshot.generation().to_string())]);
-    let schema = ArrowSchema::new(fields).with_metadata(metadata);
-    RecordBatch::try_new(Arc::new(schema), columns).map_err(|error| error.to_string())
 }
 
 /// The same of a finding.

@@ -1,13 +1,13 @@
 //! HTTP: routes, who may call them, and what they answer. `openapi.json` beside this file says the same for machines.
 
 use super::auth::{Act, Key, Role};
-use super::core::{Service, now};
+use super::core::{Running, Service, now};
 use super::deploy::status;
 use super::preview::{Events, Trial};
 use super::problem::{self, Problem};
 use super::queue::Refusal;
 use super::registry::{ALL, Active, Actor, Scheduled, Tenant, TenantLimits, Version};
-use super::scorer::{Answer, Request as ScoreRequest};
+use super::scorer::{Answer, Input, Reply, Request as ScoreRequest};
 use super::sources::{File, ListEdit};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Query, Request, State};
@@ -105,7 +105,12 @@ async fn measured(State(service): Handle, path: Option<MatchedPath>, request: Re
 }
 
 /// Whether a request is looked at, with its place among those that are: strangers, and who asks too often, are refused before anything of a body is read.
-async fn admitted<'s>(service: &'s Service, path: &str, headers: &HeaderMap, now: Instant) -> Answered<Option<SemaphorePermit<'s>>> {
+pub(super) async fn admitted<'s>(
+    service: &'s Service,
+    path: &str,
+    headers: &HeaderMap,
+    now: Instant,
+) -> Answered<Option<SemaphorePermit<'s>>> {
     if OPEN.contains(&path) {
         return Ok(None);
     }
@@ -152,7 +157,7 @@ fn identified(service: &Service, headers: &HeaderMap) -> Answered<Key> {
 }
 
 /// Who calls, if they may do this: `tenant` is whose things it is about, or none where it is about everyone's.
-fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>) -> Answered<Key> {
+pub(super) fn caller(service: &Service, headers: &HeaderMap, act: Act, tenant: Option<&str>) -> Answered<Key> {
     let key = identified(service, headers)?;
     permitted(&key, act, tenant)?;
     Ok(key)
@@ -267,36 +272,53 @@ fn events(bytes: &[u8], kind: &str) -> Answered<(Vec<u8>, usize, bool)> {
     }
 }
 
-async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answered<Response> {
-    let key = caller(&service, &headers, Act::Score, None)?;
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let (mut lines, rows, alone) = events(&bytes, kind)?;
-    let Some(running) = service.running() else {
-        return Err(Problem::conflict(
-            "there is no schema yet; push a rule set of the tenant `all` with its schema.yaml, or PUT /v1/schema",
-        ));
-    };
-    let tenant = key.tenant.as_deref().zip(running.schema.tenant);
-    if let Some((tenant, field)) = tenant {
-        lines = with_tenant(&lines, &running.schema.field(field).name, tenant);
-    } else if key.tenant.is_some() {
+/// Who judges events of a key, and the tenant that they must be of, where it is for one.
+pub(super) fn judging(service: &Service, key: &Key) -> Answered<(Arc<Running>, Option<Arc<str>>)> {
+    let running = service.needed()?;
+    if key.tenant.is_some() && running.schema.tenant.is_none() {
         return Err(Problem::conflict("the key is for one tenant, and the schema names no field for tenants"));
     }
-    if rows == 0 {
-        return Ok(json_text(b"{\"results\":[]}".to_vec()));
-    }
+    Ok((running, key.tenant.as_deref().map(Arc::from)))
+}
+
+pub(super) fn unavailable(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "events cannot be judged now", detail)
+}
+
+/// Hands over `rows` events of a key, if it may bring so many; `input` is told where the answer goes, which comes from what is given back.
+pub(super) fn submit<T>(
+    service: &Service,
+    running: &Running,
+    key: &Key,
+    rows: usize,
+    tenant: Option<Arc<str>>,
+    input: impl FnOnce(Reply<T>) -> Input,
+) -> Answered<oneshot::Receiver<Result<T, String>>> {
     if let Some(tenant) = &key.tenant {
         let counted = service.shared.limits.events(tenant, rows as u64, Instant::now());
         counted.map_err(|(detail, wait)| Problem::too_many(detail, wait))?;
     }
     let (reply, answered) = oneshot::channel();
-    let request = ScoreRequest { lines, rows, tenant: tenant.map(|(tenant, _)| tenant.into()), reply };
-    let unavailable = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "events cannot be judged now", detail);
-    running.scorer.take(request).map_err(|refusal| match refusal {
-        Refusal::Overloaded => unavailable("too many requests wait; try again".to_owned()),
+    running.scorer.take(ScoreRequest { input: input(reply), rows, tenant }).map_err(|refusal| match refusal {
+        Refusal::Overloaded => unavailable("too many requests wait; try again"),
         Refusal::Ended => unavailable(service.shared.trouble().unwrap_or_else(|| "the process ends".to_owned())),
     })?;
-    let answers = answered.await.map_err(|_| unavailable("the process ends".to_owned()))?.map_err(unavailable)?;
+    Ok(answered)
+}
+
+async fn score(State(service): Handle, headers: HeaderMap, bytes: Bytes) -> Answered<Response> {
+    let key = caller(&service, &headers, Act::Score, None)?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let (mut lines, rows, alone) = events(&bytes, kind)?;
+    let (running, tenant) = judging(&service, &key)?;
+    if let Some((tenant, field)) = tenant.as_deref().zip(running.schema.tenant) {
+        lines = with_tenant(&lines, &running.schema.field(field).name, tenant);
+    }
+    if rows == 0 {
+        return Ok(json_text(b"{\"results\":[]}".to_vec()));
+    }
+    let answered = submit(&service, &running, &key, rows, tenant, |reply| Input::Lines(lines, reply))?;
+    let answers = answered.await.map_err(|_| unavailable("the process ends"))?.map_err(unavailable)?;
     let mut results = answers.into_iter().map(|answer| match answer {
         Answer::Judged(answer) => Ok(answer),
         Answer::Rejected(reason) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the event cannot be judged", reason)),

@@ -16,6 +16,7 @@ pub struct Config {
     /// Where everything is kept that outlasts the process.
     pub data_dir: PathBuf,
     pub http: Http,
+    pub flight: Flight,
     pub auth: Auth,
     pub registry: Registry,
     pub store: Store,
@@ -36,6 +37,30 @@ pub struct Http {
     /// Bytes of a body that brings rules.
     pub push_bytes_max: usize,
     pub tls: Tls,
+}
+
+/// Events by Arrow Flight, encrypted where HTTP is, with the same certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flight {
+    /// Where to listen, `127.0.0.1:8815`; empty: nowhere. A batch may have as many bytes as a body (`http.body_bytes_max`).
+    pub listen: String,
+}
+
+impl Flight {
+    /// Where to listen, if at all.
+    ///
+    /// # Errors
+    /// What is no address.
+    pub fn address(&self) -> Result<Option<SocketAddr>, String> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        if !cfg!(feature = "flight") {
+            return Err("flight.listen is given, and this program was built without the feature `flight`".to_owned());
+        }
+        self.listen.parse().map(Some).map_err(|error| format!("flight.listen is `{}`: {error}; give an address and a port", self.listen))
+    }
 }
 
 /// Files of PEM by which connections are encrypted; empty: they are not. They are read again at SIGHUP.
@@ -177,6 +202,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("./dynamic-cep-data"),
             http: Http::default(),
+            flight: Flight::default(),
             auth: Auth::default(),
             registry: Registry::default(),
             store: Store::default(),
@@ -250,6 +276,9 @@ impl Default for Metrics {
     }
 }
 
+/// What is shown of a secret.
+const HIDDEN: &str = "(hidden)";
+
 impl Config {
     /// A configuration from the text of a file, if there is one, and variables of the environment.
     ///
@@ -276,6 +305,23 @@ impl Config {
         Ok(config)
     }
 
+    /// The same with something else in the place of what only the process may know.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let hide = |secret: &mut String| {
+            if !secret.is_empty() {
+                HIDDEN.clone_into(secret);
+            }
+        };
+        let mut shown = self.clone();
+        hide(&mut shown.kafka.security.password);
+        hide(&mut shown.kafka.avro.password);
+        let is_secret = |name: &str| ["password", "secret", ".pem", "sasl.oauthbearer.config"].iter().any(|part| name.contains(part));
+        shown.kafka.properties.iter_mut().filter(|(name, _)| is_secret(name)).for_each(|(_, value)| hide(value));
+        shown.registry.url = without_password(&shown.registry.url);
+        shown
+    }
+
     fn check(&self) -> Result<(), String> {
         let positive = [
             ("engine.threads", self.engine.threads),
@@ -300,7 +346,7 @@ impl Config {
         }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
-            None => self.store_folder().and_then(|_| self.kafka.check()),
+            None => self.store_folder().and(self.flight.address()).and_then(|_| self.kafka.check()),
         }
     }
 
@@ -371,6 +417,19 @@ fn parsed(text: &str, place: &Value) -> Value {
     }
 }
 
+/// An address, without the password of a user or of its query.
+fn without_password(url: &str) -> String {
+    let of_user = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (user, host) = rest.rsplit_once('@')?;
+        Some(format!("{scheme}://{}:{HIDDEN}@{host}", user.split_once(':')?.0))
+    };
+    let url = of_user().unwrap_or_else(|| url.to_owned());
+    let Some((before, password)) = url.split_once("password=") else { return url };
+    let after = password.find('&').map_or("", |end| &password[end..]);
+    format!("{before}password={HIDDEN}{after}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,6 +453,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_secret_is_not_shown() {
+        let text = "[registry]\nurl = \"postgres://u:PLANTED@h/d\"\n[kafka]\nbrokers = \"h:1\"\ntopics = [\"t\"]\n[kafka.security]\nusername = \"me\"\n\
+            password = \"PLANTED\"\n[kafka.properties]\n\"ssl.key.password\" = \"PLANTED\"\n\"linger.ms\" = \"7\"\n";
+        let mut config: Config = toml::from_str(text).unwrap();
+        config.kafka.avro.password = "PLANTED".to_owned();
+        let shown = |config: &Config| toml::to_string(config).unwrap();
+        assert!(shown(&config).contains("PLANTED"), "an open configuration is noticed");
+        let hidden = shown(&config.without_secrets());
+        assert!(!hidden.contains("PLANTED"), "{hidden}");
+        for part in ["postgres://u:(hidden)@h/d", "username = \"me\"", "\"linger.ms\" = \"7\""] {
+            assert!(hidden.contains(part), "{part}: {hidden}");
+        }
+        assert_eq!(without_password("postgres://h/d?password=x&a=b"), "postgres://h/d?password=(hidden)&a=b");
+        assert_eq!(without_password("sqlite://d/registry.db"), "sqlite://d/registry.db");
+        assert_eq!(Config::default().without_secrets(), Config::default());
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_place() {
         let wrong = |text: &str, variables: &[(&str, &str)], parts: &[&str]| {
             let told = read(text, variables).unwrap_err();
@@ -402,6 +479,7 @@ mod tests {
         wrong("[http]\nlisten = \"nowhere\"", &[], &["line 2", "socket address"]);
         wrong("[http]\nlisen = \"127.0.0.1:1\"", &[], &["line 2", "unknown field `lisen`", "`listen`"]);
         wrong("[engine]\nthreads = 0", &[], &["engine.threads"]);
+        wrong("[flight]\nlisten = \"8815\"", &[], &["flight.listen is `8815`"]);
         wrong("[http.tls]\nkey = \"key.pem\"", &[], &["http.tls", "give both"]);
         wrong("[auth.jwt]\njwks = \"keys.json\"", &[], &["auth.jwt.issuer"]);
         wrong("[auth.jwt]\njwks = \"http://h\"\nissuer = \"i\"\naudience = \"a\"", &[], &["auth.jwt.jwks", "https"]);

@@ -233,10 +233,24 @@ impl Keeper {
     /// # Errors
     /// One that is given up, or state that cannot be read.
     pub fn keep(&mut self, stream: &mut Stream, position: u64, every: Duration) -> Result<Option<u64>, String> {
-        if self.is_due(every) && (self.urgent || self.last != Some(position)) {
+        if self.would_begin(position, every) {
             self.last = Some(position);
             self.begin(stream, position)?;
         }
+        self.go_on(stream)
+    }
+
+    /// Whether [`Keeper::keep`] would begin a snapshot.
+    #[must_use]
+    pub fn would_begin(&self, position: u64, every: Duration) -> bool {
+        self.is_due(every) && (self.urgent || self.last != Some(position))
+    }
+
+    /// Goes on with the snapshot that was begun, if there is one.
+    ///
+    /// # Errors
+    /// As [`Keeper::keep`].
+    pub fn go_on(&mut self, stream: &mut Stream) -> Result<Option<u64>, String> {
         self.step(stream, false)?;
         self.settle(stream, false)
     }

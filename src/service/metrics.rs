@@ -5,14 +5,15 @@ use crate::id::RuleId;
 use crate::live::Snapshot;
 use crate::stream::{Judged, Stream};
 use crate::tables::artifact::ACTIONS;
+use foldhash::fast::RandomState;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 type Labels = Vec<(&'static str, String)>;
@@ -20,33 +21,116 @@ type Labels = Vec<(&'static str, String)>;
 /// What all together are called that have no series of their own.
 const OTHER: &str = "other";
 
+fn held_labels(source: &str, what: &str) -> Labels {
+    vec![("source", source.to_owned()), ("of", what.to_owned())]
+}
+
 /// From 50 µs to some seconds.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(50e-6, 2.0, 17))
 }
 
-/// Names of which the first ones are known.
-struct Known {
-    names: Mutex<HashSet<String>>,
+/// What is counted of one tenant.
+struct OfTenant {
+    actions: [Counter; ACTIONS.len()],
+    rejected: Counter,
+    hits: Counter,
+}
+
+/// What is counted of single tenants: the first ones by name, and all others.
+struct Tenants {
+    decisions: Family<Labels, Counter>,
+    rejected: Family<Labels, Counter>,
+    hits: Family<Labels, Counter>,
+    known: Mutex<HashMap<String, Arc<OfTenant>>>,
     max: usize,
 }
 
-impl Known {
-    fn new(max: usize) -> Self {
-        Self { names: Mutex::default(), max }
+impl Tenants {
+    fn new(registry: &mut Registry, max: usize) -> Self {
+        let tenants =
+            Self { decisions: Family::default(), rejected: Family::default(), hits: Family::default(), known: Mutex::default(), max };
+        registry.register("tenant_decisions", "Events of a tenant that were judged, by action", tenants.decisions.clone());
+        registry.register("tenant_rejected_events", "Events of a tenant that could not be judged", tenants.rejected.clone());
+        registry.register("tenant_hits", "Pairs of an event of a tenant and a rule that matches it", tenants.hits.clone());
+        tenants
     }
 
-    /// The name, or what stands for those that came too late.
-    fn name<'n>(&self, name: &'n str) -> &'n str {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.contains(name) {
-            return name;
+    fn of(&self, name: &str) -> Arc<OfTenant> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is called as the others are together is one of them.
+        let name = if known.contains_key(name) || known.keys().filter(|known| *known != OTHER).count() < self.max { name } else { OTHER };
+        if let Some(tenant) = known.get(name) {
+            return Arc::clone(tenant);
         }
-        if names.len() >= self.max || name == OTHER {
-            return OTHER;
+        let labels = vec![("tenant", name.to_owned())];
+        let tenant = Arc::new(OfTenant {
+            actions: by_action(&self.decisions, &labels),
+            rejected: self.rejected.get_or_create_owned(&labels),
+            hits: self.hits.get_or_create_owned(&labels),
+        });
+        known.insert(name.to_owned(), Arc::clone(&tenant));
+        tenant
+    }
+}
+
+/// The counters of all actions.
+fn by_action(family: &Family<Labels, Counter>, labels: &Labels) -> [Counter; ACTIONS.len()] {
+    ACTIONS.map(|action| {
+        let labels = labels.iter().cloned().chain([("action", action.to_owned())]).collect();
+        family.get_or_create_owned(&labels)
+    })
+}
+
+/// What is counted of single rules: the first ones by name, and all others.
+///
+/// Rules are found by their numbers, which mean something under one snapshot only, and names are asked for when it is another one: to read the name of each rule that matches, from among millions, took longer
+/// than to match.
+struct Rules {
+    family: Family<Labels, Counter>,
+    known: Mutex<KnownRules>,
+    max: usize,
+}
+
+#[derive(Default)]
+struct KnownRules {
+    names: HashMap<String, Counter>,
+    snapshot: Weak<Snapshot>,
+    numbers: HashMap<RuleId, Counter, RandomState>,
+}
+
+impl Rules {
+    fn new(registry: &mut Registry, max: usize) -> Self {
+        let rules = Self { family: Family::default(), known: Mutex::default(), max };
+        registry.register("rule_hits", "Events that a rule, live or shadow, matches", rules.family.clone());
+        rules
+    }
+
+    fn count(&self, hits: impl Iterator<Item = RuleId>, snapshot: &Arc<Snapshot>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let KnownRules { names, snapshot: seen, numbers } = &mut *known;
+        if seen.as_ptr() != Arc::as_ptr(snapshot) {
+            *seen = Arc::downgrade(snapshot);
+            let number = |(name, counter): (&String, &Counter)| Some((snapshot.find(name)?, counter.clone()));
+            *numbers = names.iter().filter_map(number).collect();
         }
-        names.insert(name.to_owned());
-        name
+        let mut others = 0;
+        for rule in hits {
+            if let Some(counter) = numbers.get(&rule) {
+                counter.inc();
+            } else if names.len() < self.max && snapshot.id(rule) != OTHER {
+                let name = snapshot.id(rule).to_owned();
+                let counter = self.family.get_or_create_owned(&vec![("rule", name.clone())]);
+                counter.inc();
+                numbers.insert(rule, counter.clone());
+                names.insert(name, counter);
+            } else {
+                others += 1;
+            }
+        }
+        if others > 0 {
+            self.family.get_or_create(&vec![("rule", OTHER.to_owned())]).inc_by(others);
+        }
     }
 }
 
@@ -56,9 +140,9 @@ pub struct Metrics {
     registry: Registry,
     /// Of single tenants.
     of_tenants: Registry,
-    tenants: Known,
-    rules_known: Known,
-    decisions: Family<Labels, Counter>,
+    tenants: Tenants,
+    of_rules: Rules,
+    decisions: [Counter; ACTIONS.len()],
     rejected: Counter,
     late: Counter,
     findings: Counter,
@@ -72,10 +156,6 @@ pub struct Metrics {
     waiting: Gauge,
     journal_bytes: Gauge,
     state_bytes: Family<Labels, Gauge>,
-    tenant_decisions: Family<Labels, Counter>,
-    tenant_rejected: Family<Labels, Counter>,
-    tenant_hits: Family<Labels, Counter>,
-    rule_hits: Family<Labels, Counter>,
     snapshots: Counter,
     snapshot_failures: Counter,
     pub kafka: Kafka,
@@ -143,10 +223,11 @@ impl Metrics {
     #[must_use]
     pub fn new(tenants_max: usize, rules_max: usize) -> Self {
         let (mut registry, mut of_tenants) = (Registry::with_prefix("dynamic_cep"), Registry::with_prefix("dynamic_cep"));
+        let decisions = Family::default();
         let metrics = Self {
-            tenants: Known::new(tenants_max),
-            rules_known: Known::new(rules_max),
-            decisions: Family::default(),
+            tenants: Tenants::new(&mut of_tenants, tenants_max),
+            of_rules: Rules::new(&mut of_tenants, rules_max),
+            decisions: by_action(&decisions, &Vec::new()),
             rejected: Counter::default(),
             late: Counter::default(),
             findings: Counter::default(),
@@ -160,10 +241,6 @@ impl Metrics {
             waiting: Gauge::default(),
             journal_bytes: Gauge::default(),
             state_bytes: Family::default(),
-            tenant_decisions: Family::default(),
-            tenant_rejected: Family::default(),
-            tenant_hits: Family::default(),
-            rule_hits: Family::default(),
             snapshots: Counter::default(),
             snapshot_failures: Counter::default(),
             kafka: Kafka::new(&mut registry),
@@ -171,7 +248,7 @@ impl Metrics {
             registry: Registry::default(),
             of_tenants: Registry::default(),
         };
-        registry.register("decisions", "Events that were judged, by action", metrics.decisions.clone());
+        registry.register("decisions", "Events that were judged, by action", decisions);
         registry.register("rejected_events", "Events that could not be judged", metrics.rejected.clone());
         registry.register("late_events", "Events that came later than allowed; no pattern has seen them", metrics.late.clone());
         registry.register("findings", "Findings of patterns", metrics.findings.clone());
@@ -191,12 +268,11 @@ impl Metrics {
         registry.register("snapshot_failures", "Snapshots of state that could not be written", metrics.snapshot_failures.clone());
         registry.register("waiting_requests", "Requests that wait to be judged", metrics.waiting.clone());
         registry.register("journal_bytes", "Bytes of the journal's files", metrics.journal_bytes.clone());
-        registry.register("state_bytes", "Bytes of memory that windows and patterns take", metrics.state_bytes.clone());
-        let (decisions, rejected) = (metrics.tenant_decisions.clone(), metrics.tenant_rejected.clone());
-        of_tenants.register("tenant_decisions", "Events of a tenant that were judged, by action", decisions);
-        of_tenants.register("tenant_rejected_events", "Events of a tenant that could not be judged", rejected);
-        of_tenants.register("tenant_hits", "Pairs of an event of a tenant and a rule that matches it", metrics.tenant_hits.clone());
-        of_tenants.register("rule_hits", "Events that a rule, live or shadow, matches", metrics.rule_hits.clone());
+        registry.register(
+            "state_bytes",
+            "Bytes of memory that windows and patterns take, of requests and of each partition",
+            metrics.state_bytes.clone(),
+        );
         Self { registry, of_tenants, ..metrics }
     }
 
@@ -208,7 +284,7 @@ impl Metrics {
     }
 
     /// What a batch came to.
-    pub fn judged(&self, judged: &Judged, snapshot: &Snapshot) {
+    pub fn judged(&self, judged: &Judged, snapshot: &Arc<Snapshot>) {
         let decisions = &judged.decisions;
         let owners = Owners::of(snapshot.schema(), &judged.batch);
         let mut actions = [0_u64; ACTIONS.len()];
@@ -220,48 +296,36 @@ impl Metrics {
                 of_tenants[place].1 += (decisions.rules.row(row).len() + decisions.shadow_rules.row(row).len()) as u64;
             }
         }
-        let by_action = |counts: &[u64; ACTIONS.len()], family: &Family<Labels, Counter>, labels: &Labels| {
-            for (count, action) in counts.iter().zip(ACTIONS).filter(|(count, _)| **count > 0) {
-                let labels = labels.iter().cloned().chain([("action", action.to_owned())]).collect();
-                family.get_or_create(&labels).inc_by(*count);
-            }
+        let add = |counters: &[Counter; ACTIONS.len()], counts: [u64; ACTIONS.len()]| {
+            counters.iter().zip(counts).for_each(|(counter, count)| _ = counter.inc_by(count));
         };
-        by_action(&actions, &self.decisions, &Vec::new());
+        add(&self.decisions, actions);
         for (name, (actions, hits)) in
             owners.names.iter().zip(of_tenants).filter(|(_, (actions, _))| actions.iter().any(|count| *count > 0))
         {
-            let labels = self.tenant(name);
-            by_action(&actions, &self.tenant_decisions, &labels);
-            self.tenant_hits.get_or_create(&labels).inc_by(hits);
+            let tenant = self.tenants.of(name);
+            add(&tenant.actions, actions);
+            tenant.hits.inc_by(hits);
         }
-        let mut by_rule: HashMap<RuleId, u64> = HashMap::new();
-        decisions.rules.rules.iter().chain(&decisions.shadow_rules.rules).for_each(|rule| *by_rule.entry(*rule).or_default() += 1);
-        for (rule, hits) in by_rule {
-            let name = self.rules_known.name(snapshot.id(rule)).to_owned();
-            self.rule_hits.get_or_create(&vec![("rule", name)]).inc_by(hits);
-        }
+        self.of_rules.count(decisions.rules.rules.iter().chain(&decisions.shadow_rules.rules).copied(), snapshot);
         self.hits.inc_by((decisions.rules.rules.len() + decisions.shadow_rules.rules.len()) as u64);
         self.findings.inc_by(judged.findings.len() as u64);
         self.late.inc_by(judged.late.len() as u64);
         self.rules.set(snapshot.rules() as i64);
     }
 
-    fn tenant(&self, name: &str) -> Labels {
-        vec![("tenant", self.tenants.name(name).to_owned())]
-    }
-
     /// An event that could not be judged; whose it was, where that is known.
     pub fn rejected(&self, tenant: Option<&str>) {
         self.rejected.inc();
         if let Some(name) = tenant {
-            self.tenant_rejected.get_or_create(&self.tenant(name)).inc();
+            self.tenants.of(name).rejected.inc();
         }
     }
 
-    /// What is held after a batch.
-    pub fn held(&self, stream: &Stream, journal_bytes: u64) {
+    /// What is held of a source of events: `requests`, or a partition.
+    pub fn held(&self, source: &str, stream: &Stream) {
         let of = |what: &str, bytes: usize| {
-            self.state_bytes.get_or_create(&vec![("of", what.to_owned())]).set(bytes as i64);
+            self.state_bytes.get_or_create(&held_labels(source, what)).set(bytes as i64);
         };
         of(
             "windows",
@@ -271,7 +335,15 @@ impl Metrics {
             }),
         );
         of("patterns", stream.patterns().map_or(0, |patterns| patterns.bytes()));
-        self.journal_bytes.set(journal_bytes as i64);
+    }
+
+    /// A source whose state somebody else has now.
+    pub fn held_no_more(&self, source: &str) {
+        ["windows", "patterns"].iter().for_each(|what| _ = self.state_bytes.remove(&held_labels(source, what)));
+    }
+
+    pub fn journal(&self, bytes: u64) {
+        self.journal_bytes.set(bytes as i64);
     }
 
     /// Whether a snapshot was written, or why not.
@@ -319,6 +391,37 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::{Context, compile};
+    use crate::engine::router::Choice;
+    use crate::event::{Field, Schema, Type};
+    use crate::live::{LiveEngine, Settings as LiveSettings};
+    use crate::rule::lists::Lists;
+    use crate::rule::{Action, Clause, Limits, Origin, Rule, Status};
+    use crate::tables::Artifact;
+
+    fn snapshot(ids: &[&str]) -> Arc<Snapshot> {
+        let schema = Schema::new(vec![Field { name: "amount".to_owned(), ty: Type::Int }]).unwrap();
+        let (lists, limits) = (Lists::new(), Limits::default());
+        let rule = |id: &&str| Rule {
+            id: (**id).into(),
+            tenant: None,
+            when: "amount > 1".into(),
+            origin: Origin::default(),
+            parameters: Vec::new(),
+            score: 1000,
+            action: Action::Review,
+            status: Status::Live,
+            tags: Vec::new(),
+            outcome: None,
+            clause: Clause::When,
+            tests: Vec::new(),
+        };
+        let context = Context { schema: &schema, lists: &lists, limits: &limits, threads: 1 };
+        let artifact = compile(ids.iter().map(rule), &context).artifact.expect("sound rules");
+        let artifact = Arc::new(Artifact::from_bytes(&artifact).unwrap());
+        let settings = LiveSettings { choice: Choice::Cpu, background: false, ..LiveSettings::default() };
+        LiveEngine::new(artifact, Lists::new(), limits, settings).unwrap().snapshot()
+    }
 
     #[test]
     fn a_tenant_sees_its_own_series_and_late_ones_are_counted_together() {
@@ -327,16 +430,21 @@ mod tests {
             metrics.rejected(Some(tenant));
         }
         metrics.rejected(None);
-        for rule in ["acme/main/a", "acme-2/main/a", "acme/main/b"] {
-            metrics.rule_hits.get_or_create(&vec![("rule", metrics.rules_known.name(rule).to_owned())]).inc();
+        // The numbers of rules are others under other snapshots; a rule that is gone keeps its series.
+        for (rules, hits) in
+            [(&["acme/main/a", "acme-2/main/a", "acme/main/b"][..], 0..3), (&["acme/main/b", "new", "acme-2/main/a"], 1..3)]
+        {
+            let snapshot = snapshot(rules);
+            metrics.of_rules.count(hits.map(RuleId), &snapshot);
         }
         let all = metrics.text(None, 7);
         for line in [
             "dynamic_cep_rejected_events_total 6",
             "dynamic_cep_tenant_rejected_events_total{tenant=\"acme\"} 1",
             "dynamic_cep_tenant_rejected_events_total{tenant=\"other\"} 3",
-            "dynamic_cep_rule_hits_total{rule=\"acme-2/main/a\"} 1",
-            "dynamic_cep_rule_hits_total{rule=\"other\"} 1",
+            "dynamic_cep_rule_hits_total{rule=\"acme/main/a\"} 1",
+            "dynamic_cep_rule_hits_total{rule=\"acme-2/main/a\"} 2",
+            "dynamic_cep_rule_hits_total{rule=\"other\"} 2",
             "dynamic_cep_waiting_requests 7",
             "# EOF",
         ] {
@@ -347,7 +455,9 @@ mod tests {
             text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
         };
         let own = ["dynamic_cep_tenant_rejected_events_total{tenant=\"acme\"} 1", "dynamic_cep_rule_hits_total{rule=\"acme/main/a\"} 1"];
-        assert_eq!(samples("acme"), own);
+        let of_acme = samples("acme");
+        assert!(own.iter().all(|own| of_acme.iter().any(|sample| sample == own)), "{of_acme:?}");
+        assert!(of_acme.iter().all(|sample| sample.contains("\"acme\"") || sample.contains("\"acme/")), "{of_acme:?}");
         assert!(samples("other").is_empty() && samples("late").is_empty() && samples("").is_empty());
     }
 }

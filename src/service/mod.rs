@@ -1,8 +1,8 @@
-//! The process: rules of many tenants in a registry, events judged as they come, over HTTP.
+//! The process: rules of many tenants in a registry, events judged as they come, over HTTP, by Arrow Flight and from Kafka.
 //!
 //! ```text
-//! registry ─ follow, deploy ─► live rules ─┐
-//! requests ─ api ─ scorer: journal ────── stream ─► answers
+//! registry ─ follow, deploy ─► live rules ─────────┐
+//! requests ─ api, flight ─ scorer: journal ────── stream ─► answers
 //! ```
 
 pub mod answer;
@@ -12,6 +12,8 @@ pub mod auth;
 pub mod config;
 pub mod core;
 pub mod deploy;
+#[cfg(feature = "flight")]
+pub mod flight;
 pub mod follow;
 pub mod journal;
 pub mod jwt;

@@ -2,7 +2,7 @@
 //!
 //! It is a trial of its own, with state that begins with nothing: who judges events does not know of it.
 
-use super::answer;
+use super::answer::Told;
 use super::core::Service;
 use super::follow::{changes_to, refused};
 use super::journal::{self, Tail};
@@ -280,7 +280,7 @@ impl Comparison {
         if self.samples.len() < SAMPLES {
             let told = [0, 1].map(|nth| {
                 let mut text = Vec::new();
-                answer::write_decision(&mut text, "", judged[nth], &self.sides[nth].snapshot, &self.scope.sensitive, row, |_| ());
+                Told::new(judged[nth], &self.sides[nth].snapshot, &self.scope.sensitive).write(&mut text, "", row, |_| ());
                 let mut told: Value = serde_json::from_slice(&text).unwrap_or_default();
                 let members = told.as_object_mut();
                 members.into_iter().for_each(|told| ["decision_id", "generation", "id"].iter().for_each(|key| _ = told.remove(*key)));

@@ -4,16 +4,23 @@ use super::api;
 use super::config::Config;
 use super::core::{Service, now};
 use super::tls::{Tls, TlsListener};
+use axum::Router;
+use axum::serve::ListenerExt;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// What the caller is told once requests are taken.
 #[derive(Debug)]
 pub struct Started {
     pub address: SocketAddr,
+    /// Where Arrow Flight is answered, if it is.
+    pub flight: Option<SocketAddr>,
     /// Whether connections are encrypted.
     pub encrypted: bool,
     /// The first key, which is shown this once.
@@ -27,26 +34,66 @@ pub struct Started {
 pub async fn run(config: Config, started: impl FnOnce(&Started), stop: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("{listen} cannot be listened at: {error}"))?;
+    let flight = match config.flight.address()? {
+        Some(listen) => Some(TcpListener::bind(listen).await.map_err(|error| format!("{listen} cannot be listened at: {error}"))?),
+        None => None,
+    };
     let tls = config.http.tls.is_used().then(|| Tls::open(&config.http.tls).map(Arc::new)).transpose()?;
     let (service, key) = Service::open(config).await?;
     let service = Arc::new(service);
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    started(&Started { address, encrypted: tls.is_some(), key });
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
+    let flight_address = flight.as_ref().map(address).transpose()?;
+    started(&Started { address: address(&listener)?, flight: flight_address, encrypted: tls.is_some(), key });
     let following = tokio::spawn(keep_following(Arc::clone(&service)));
-    let router = api::router(&service);
-    let served = match tls {
-        None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
-        Some(tls) => {
-            let reloading = tokio::spawn(reload(Arc::clone(&tls)));
-            let listener = TlsListener::new(listener, tls).map_err(|error| error.to_string())?;
-            let served = axum::serve(listener, router).with_graceful_shutdown(stop).await;
-            reloading.abort();
-            served
-        }
+    let reloading = tls.as_ref().map(|tls| tokio::spawn(reload(Arc::clone(tls))));
+    let (stops, stopping) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // Who serves nothing listens no more.
+        let _ = stops.send(true);
     };
+    let other = flight.map(|listener| serve(listener, tls.clone(), flight_router(&service, &stopping), stopped(stopping.clone())));
+    let other = async { if let Some(serving) = other { serving.await } else { Ok(()) } };
+    let (served, others) = tokio::join!(serve(listener, tls, api::router(&service), stop), other);
+    reloading.iter().for_each(JoinHandle::abort);
     following.abort();
     service.stop();
-    served.map_err(|error| format!("serving ended: {error}"))
+    served.and(others).map_err(|error| format!("serving ended: {error}"))
+}
+
+#[cfg(feature = "flight")]
+fn flight_router(service: &Arc<Service>, stopping: &watch::Receiver<bool>) -> Router {
+    super::flight::router(service, stopping.clone())
+}
+
+/// The configuration names no place to listen at then.
+#[cfg(not(feature = "flight"))]
+fn flight_router(_: &Arc<Service>, _: &watch::Receiver<bool>) -> Router {
+    Router::new()
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error says that nobody will tell any more.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Answers what comes to a listener until `stop` is done, and then what is being answered.
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    match tls {
+        None => {
+            let at_once = |stream: &mut TcpStream| {
+                // At worst small messages come a little later.
+                let _ = stream.set_nodelay(true);
+            };
+            axum::serve(listener.tap_io(at_once), router).with_graceful_shutdown(stop).await
+        }
+        Some(tls) => axum::serve(TlsListener::new(listener, tls)?, router).with_graceful_shutdown(stop).await,
+    }
 }
 
 /// Has certificates read again whenever the process is told to (SIGHUP).

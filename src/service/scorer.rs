@@ -2,7 +2,7 @@
 //!
 //! Requests that come while a batch is judged are the next one, so that batches grow with the load and nobody waits for others to come.
 
-use super::answer;
+use super::answer::{self, Told};
 use super::config;
 use super::journal::Journal;
 use super::keeper::Keeper;
@@ -12,6 +12,7 @@ use super::owners::Owners;
 use super::queue::{Queue, Refusal};
 use super::sensitive::Sensitive;
 use crate::codec::json::JsonDecoder;
+use crate::codec::lines;
 use crate::codec::{Decoded, Decoder, Request as ReadRequest};
 use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
@@ -19,7 +20,9 @@ use crate::live::{LiveEngine, Snapshot};
 use crate::stream::{Judged, Settings as StreamSettings, Stream};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::filter;
+use arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufReader;
@@ -41,12 +44,41 @@ const REPLAY_ROWS: usize = 8192;
 
 /// Events of one request.
 pub struct Request {
-    /// One JSON object a line, each with its end.
-    pub lines: Vec<u8>,
+    pub input: Input,
     pub rows: usize,
     /// The only tenant whose events the request may bring.
     pub tenant: Option<Arc<str>>,
-    pub reply: oneshot::Sender<Result<Vec<Answer>, String>>,
+}
+
+/// Where what became of events goes.
+pub type Reply<T> = oneshot::Sender<Result<T, String>>;
+
+/// Events as they came, and as who asks wants the answers.
+pub enum Input {
+    /// One JSON object a line, each with its end.
+    Lines(Vec<u8>, Reply<Vec<Answer>>),
+    /// Columns, and the rows that could not be read. They are a batch of their own.
+    Columns(Decoded, Reply<Scored>),
+}
+
+/// What became of events that came as columns.
+#[derive(Debug)]
+pub struct Scored {
+    /// As [`answer::Told::batch`] has them: `index` is the row that a decision is about.
+    pub decisions: RecordBatch,
+    /// Why the other rows have none.
+    pub rejected: HashMap<usize, String>,
+    pub generation: String,
+}
+
+/// Who asked for lines: how many, the only tenant that they may be of, and where the answers go.
+type Asked = (usize, Option<Arc<str>>, Reply<Vec<Answer>>);
+
+/// What was judged of a batch: the good rows, and what became of the others.
+struct Taken {
+    judged: Judged,
+    good: Vec<usize>,
+    bad: HashMap<usize, Answer>,
 }
 
 /// What became of an event.
@@ -275,50 +307,102 @@ impl Worker {
         self.metrics.snapshot(kept.as_ref().map(|()| true).map_err(String::as_str));
     }
 
-    fn judge(&mut self, mut requests: Vec<Request>) {
+    fn judge(&mut self, requests: Vec<Request>) {
+        let (mut lines, mut replies) = (Vec::new(), Vec::new());
+        for Request { input, rows, tenant } in requests {
+            match input {
+                Input::Lines(text, reply) => {
+                    lines.extend(text);
+                    replies.push((rows, tenant, reply));
+                }
+                Input::Columns(decoded, reply) => self.judge_columns(decoded, rows, tenant.as_deref(), reply),
+            }
+        }
+        if !replies.is_empty() {
+            self.judge_lines(&lines, replies);
+        }
+    }
+
+    fn judge_lines(&mut self, lines: &[u8], replies: Vec<Asked>) {
         let metrics = Arc::clone(&self.metrics);
         let mut stages = metrics.batch();
-        let snapshot = self.live.snapshot();
-        let schema = Arc::new(self.shared.sensitive().marked(snapshot.base().event_schema()));
-        let lines: Vec<u8> = requests.iter_mut().flat_map(|request| std::mem::take(&mut request.lines)).collect();
-        let rows = requests.iter().map(|request| request.rows).sum();
-        let told = self.judge_lines(&schema, &snapshot, &lines, rows, &requests, &mut stages);
-        match told {
-            Ok(answers) => {
-                let mut answers = answers.into_iter();
-                for request in requests {
+        let (snapshot, schema) = self.rules();
+        let rows = replies.iter().map(|(rows, ..)| rows).sum();
+        let callers = replies.iter().flat_map(|(rows, tenant, _)| std::iter::repeat_n(tenant.as_deref(), *rows)).collect();
+        let decoded = JsonDecoder::new(lines, request(&schema, rows)).decode().and_then(|decoded| match decoded {
+            Some(decoded) if decoded.input_rows == rows => Ok(decoded),
+            Some(decoded) => Err(format!("{rows} events were counted and {} read", decoded.input_rows)),
+            None => Err("no event could be read".to_owned()),
+        });
+        let written =
+            |_: &EventBatch, bad: &HashMap<usize, Answer>| Ok(if bad.is_empty() { Cow::Borrowed(lines) } else { kept(lines, bad).into() });
+        let taken = decoded.and_then(|decoded| self.take((&snapshot, &schema), decoded, callers, written, &mut stages));
+        match taken {
+            Ok(Taken { judged, mut bad, .. }) => {
+                let mut answers = self.answers(&judged, &snapshot).into_iter();
+                let answer = |row| bad.remove(&row).or_else(|| answers.next().map(Answer::Judged));
+                let mut answers = (0..rows).filter_map(answer);
+                for (rows, _, reply) in replies {
                     // Whoever asked may have gone away.
-                    let _ = request.reply.send(Ok(answers.by_ref().take(request.rows).collect()));
+                    let _ = reply.send(Ok(answers.by_ref().take(rows).collect()));
                 }
                 stages.end("answer");
             }
             Err(problem) => {
                 tracing::error!(problem, "events were not judged");
-                for request in requests {
-                    let _ = request.reply.send(Err(problem.clone()));
+                for (.., reply) in replies {
+                    let _ = reply.send(Err(problem.clone()));
                 }
             }
         }
     }
 
-    fn judge_lines(
-        &mut self,
-        schema: &Arc<Schema>,
-        snapshot: &Arc<Snapshot>,
-        lines: &[u8],
-        rows: usize,
-        requests: &[Request],
-        stages: &mut Stages,
-    ) -> Result<Vec<Answer>, String> {
-        let decoded = JsonDecoder::new(lines, request(schema, rows)).decode()?.ok_or("no event could be read")?;
-        if decoded.input_rows != rows {
-            return Err(format!("{rows} events were counted and {} read", decoded.input_rows));
+    fn judge_columns(&mut self, decoded: Decoded, rows: usize, tenant: Option<&str>, reply: Reply<Scored>) {
+        let metrics = Arc::clone(&self.metrics);
+        let mut stages = metrics.batch();
+        let (snapshot, schema) = self.rules();
+        let written = |batch: &EventBatch, _: &HashMap<usize, Answer>| lines::lines(&schema, batch).map(Cow::from);
+        let taken = self.take((&snapshot, &schema), decoded, vec![tenant; rows], written, &mut stages);
+        let scored = taken.and_then(|Taken { judged, good, bad }| {
+            let sensitive = self.shared.sensitive();
+            let findings = judged.findings.iter().map(|found| answer::finding(&self.journal.name, found, &snapshot, &sensitive));
+            self.shared.add_findings(findings.collect());
+            let index = good.iter().map(|row| *row as u32).collect();
+            let decisions = Told::new(&judged, &snapshot, &sensitive).batch(index)?;
+            let reason = |answer| match answer {
+                Answer::Rejected(reason) | Answer::Limited(reason, _) => reason,
+                Answer::Judged(_) => String::new(),
+            };
+            let rejected = bad.into_iter().map(|(row, answer)| (row, reason(answer))).collect();
+            Ok(Scored { decisions, rejected, generation: snapshot.generation().to_string() })
+        });
+        if let Err(problem) = &scored {
+            tracing::error!(problem, "events were not judged");
         }
+        // Whoever asked may have gone away.
+        let _ = reply.send(scored);
+        stages.end("answer");
+    }
+
+    /// The rules in service, and the schema that knows which fields are sensitive.
+    fn rules(&self) -> (Arc<Snapshot>, Arc<Schema>) {
+        let snapshot = self.live.snapshot();
+        let schema = Arc::new(self.shared.sensitive().marked(snapshot.base().event_schema()));
+        (snapshot, schema)
+    }
+
+    /// Judges a batch after the journal has its good rows, as the lines that `written` makes of them. `callers`: the only tenant that each row may be of.
+    fn take<'l>(
+        &mut self,
+        (snapshot, schema): (&Arc<Snapshot>, &Schema),
+        decoded: Decoded,
+        callers: Vec<Option<&str>>,
+        written: impl FnOnce(&EventBatch, &HashMap<usize, Answer>) -> Result<Cow<'l, [u8]>, String>,
+        stages: &mut Stages,
+    ) -> Result<Taken, String> {
         let ((batch, _), unread) = batch_of(schema, decoded, 0);
         let unread = unread.into_iter().map(|(row, reason)| (row, Answer::Rejected(without_line(&reason).to_owned())));
         let mut bad: HashMap<usize, Answer> = unread.collect();
-        let callers: Vec<Option<&str>> =
-            requests.iter().flat_map(|request| std::iter::repeat_n(request.tenant.as_deref(), request.rows)).collect();
         let owners = Owners::of(schema, &batch);
         self.turn_away(schema, &batch, &owners, &callers, &mut bad);
         let mut whose = callers;
@@ -327,12 +411,11 @@ impl Worker {
             *whose = whose.or_else(|| owners.name(row));
         });
         bad.keys().for_each(|row| self.metrics.rejected(whose[*row]));
-        let good: Vec<usize> = (0..rows).filter(|row| !bad.contains_key(row)).collect();
+        let good: Vec<usize> = (0..whose.len()).filter(|row| !bad.contains_key(row)).collect();
         let batch = renumbered(schema, &batch, &good, self.journal.next_row());
         stages.end("decode");
         if !good.is_empty() {
-            let bytes: Vec<u8> = if good.len() == rows { Vec::new() } else { kept(lines, &bad) };
-            let written = self.journal.append(if good.len() == rows { lines } else { &bytes }, good.len() as u64);
+            let written = self.journal.append(&written(&batch, &bad)?, good.len() as u64);
             written.map_err(|error| format!("the journal cannot be written: {error}"))?;
         }
         stages.end("journal");
@@ -345,10 +428,9 @@ impl Worker {
         })?;
         stages.end("judge");
         self.metrics.judged(&judged, snapshot);
-        self.metrics.held(&self.stream, self.journal.bytes());
-        let mut answers = self.answers(&judged, snapshot).into_iter();
-        let answer = |row| bad.remove(&row).or_else(|| answers.next().map(Answer::Judged));
-        Ok((0..rows).filter_map(answer).collect())
+        self.metrics.held("requests", &self.stream);
+        self.metrics.journal(self.journal.bytes());
+        Ok(Taken { judged, good, bad })
     }
 
     /// Adds the events of tenants that may not bring any, or not so many, and those that a request brings for others.
@@ -392,10 +474,11 @@ impl Worker {
         for (found, finding) in judged.findings.iter().zip(&findings) {
             of_rows.entry(found.finding.row).or_default().push(finding);
         }
+        let told = Told::new(judged, snapshot, &sensitive);
         let decision = |row: usize| {
             let number = judged.batch.row_number(row);
             let mut text = Vec::with_capacity(256);
-            answer::write_decision(&mut text, &answer::decision_id(journal, number), judged, snapshot, &sensitive, row, |text| {
+            told.write(&mut text, &answer::decision_id(journal, number), row, |text| {
                 if let Some(findings) = of_rows.get(&number) {
                     text.extend(b",\"findings\":");
                     answer::write(text, findings);

@@ -96,8 +96,12 @@ async fn accept(mut listener: TcpListener, tls: Arc<Tls>, to: mpsc::Sender<(TlsS
             let agreed = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
             drop(place);
             match agreed {
-                // Where nobody takes it the process ends.
-                Ok(Ok(stream)) => _ = to.send((stream, address)).await,
+                Ok(Ok(stream)) => {
+                    // At worst small messages come a little later.
+                    let _ = stream.get_ref().0.set_nodelay(true);
+                    // Where nobody takes it the process ends.
+                    let _ = to.send((stream, address)).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was not agreed on"),
                 Err(_) => tracing::debug!(%address, "a connection was not agreed on in time"),
             }

@@ -5,8 +5,10 @@
 //! * [`Workload::W2`]: advertisements over sparse attributes; [`ads`].
 //! * [`packets`]: ClassBench's packet filters (W4), which are data and not generated.
 //! * [`changes`]: a stream of changes to rules (W5).
+//! * [`cards`]: a load of card transactions for the fraud pack, with bursts of fraud in it.
 
 pub mod ads;
+pub mod cards;
 pub mod changes;
 pub mod fraud;
 pub mod intervals;
@@ -332,16 +334,20 @@ const fn mix(mut word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// Numbers 0..n, the k-th with a weight of 1 / (k + 1).
+/// Numbers 0..n, the k-th with a weight of 1 / (k + 1), or a power of that.
 struct Zipf(Vec<f64>);
 
 impl Zipf {
     fn new(n: usize) -> Self {
+        Self::with_exponent(n, 1.0)
+    }
+
+    fn with_exponent(n: usize, exponent: f64) -> Self {
         let mut sum = 0.0;
         Self(
             (1..=n)
                 .map(|k| {
-                    sum += 1.0 / k as f64;
+                    sum += 1.0 / (k as f64).powf(exponent);
                     sum
                 })
                 .collect(),

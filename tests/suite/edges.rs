@@ -190,7 +190,7 @@ fn metrics_are_of_tenants_and_rules() {
         "dynamic_cep_rule_hits_total{rule=\"other\"} 1",
         "dynamic_cep_rejected_events_total 2",
         "dynamic_cep_waiting_requests 0",
-        "dynamic_cep_state_bytes{of=\"windows\"} 0",
+        "dynamic_cep_state_bytes{source=\"requests\",of=\"windows\"} 0",
     ];
     let has = |text: &str, line: &str| text.lines().any(|known| known == line);
     for line in tenant_series {

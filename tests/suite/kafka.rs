@@ -2,6 +2,8 @@
 //!
 //! `DYNAMIC_CEP_KAFKA` names the broker, which tests/services/kafka.sh starts. Without it these tests say that they were skipped; with `DYNAMIC_CEP_SERVICES=require` they fail.
 
+mod formats;
+
 use super::random::{Random, seed};
 use super::service::{Process, folder};
 use super::support::{project, service_at};
@@ -10,12 +12,13 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Names the broker.
@@ -32,8 +35,29 @@ struct Topics {
     name: String,
 }
 
+/// The partition of a card.
+fn partition_of(card: &str) -> i32 {
+    card.bytes().map(i32::from).sum::<i32>() % PARTITIONS
+}
+
 /// A message: key, payload, headers.
 type Told = (String, String, BTreeMap<String, String>);
+
+/// Counts events that could not be delivered.
+#[derive(Default)]
+struct Failed(AtomicUsize);
+
+impl rdkafka::ClientContext for Failed {}
+
+impl ProducerContext for Failed {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Topics {
     fn new(broker: &str, test: &str) -> Self {
@@ -64,25 +88,35 @@ impl Topics {
 
     /// Sends events; each goes to the partition of its card.
     fn send(&self, events: &[Value]) {
-        let producer: BaseProducer = self.client().set("linger.ms", "1").create().expect("a producer");
+        let mut client = self.client();
+        client.set("linger.ms", "1").set("enable.idempotence", "true");
+        let producer: BaseProducer<Failed> = client.create_with_context(Failed::default()).expect("a producer");
         let topic = self.topic("events");
         for event in events {
             let (card, payload) = (event["card"].as_str().unwrap_or_default().to_owned(), event.to_string());
-            let partition = card.bytes().map(i32::from).sum::<i32>() % PARTITIONS;
+            let partition = partition_of(&card);
             producer
                 .send(BaseRecord::to(&topic).partition(partition).key(&card).payload(&payload))
                 .map_err(|(error, _)| error)
                 .expect("room");
         }
         producer.flush(PATIENCE).expect("delivered");
+        let failed = producer.context().0.load(Ordering::Relaxed);
+        assert_eq!(failed, 0, "all {} are delivered", events.len());
     }
 
     fn send_raw(&self, partition: i32, payload: &[u8]) {
-        let producer: BaseProducer = self.client().create().expect("a producer");
-        producer
-            .send(BaseRecord::to(&self.topic("events")).partition(partition).key("k").payload(payload))
-            .map_err(|(error, _)| error)
-            .expect("room");
+        self.send_bytes(&[(partition, payload.to_vec())]);
+    }
+
+    /// Sends messages to their partitions.
+    fn send_bytes(&self, messages: &[(i32, Vec<u8>)]) {
+        let producer: BaseProducer = self.client().set("linger.ms", "1").create().expect("a producer");
+        let topic = self.topic("events");
+        for (partition, payload) in messages {
+            let record = BaseRecord::to(&topic).partition(*partition).key("k").payload(payload.as_slice());
+            producer.send(record).map_err(|(error, _)| error).expect("room");
+        }
         producer.flush(PATIENCE).expect("delivered");
     }
 
@@ -144,9 +178,32 @@ impl Topics {
         }
     }
 
+    /// Waits until nothing in a topic is of a transaction that is still open: a transaction is over for the group before the brokers have said so in each topic.
+    fn settled(&self, what: &str) {
+        let begun = Instant::now();
+        loop {
+            let ends = ["read_committed", "read_uncommitted"].map(|isolation| {
+                let client = self.client().set("group.id", "nobody").set("isolation.level", isolation).create().expect("a consumer");
+                self.ends(&client, what)
+            });
+            if ends[0] == ends[1] {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: up to {:?} of {:?} is committed", ends[0], ends[1]);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// What was committed to the topics of a run, in the order of each partition.
     fn told(&self, run: &str, kind: &str) -> Vec<Told> {
+        let text = |(key, payload, headers): (String, Vec<u8>, _)| (key, String::from_utf8_lossy(&payload).into_owned(), headers);
+        self.told_bytes(run, kind).into_iter().map(text).collect()
+    }
+
+    /// The same, whatever the bytes are.
+    fn told_bytes(&self, run: &str, kind: &str) -> Vec<(String, Vec<u8>, BTreeMap<String, String>)> {
         let topic = self.topic(&format!("{run}-{kind}"));
+        self.settled(&format!("{run}-{kind}"));
         let consumer: BaseConsumer = self
             .client()
             .set("group.id", "nobody")
@@ -167,7 +224,7 @@ impl Topics {
                     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
                     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
                     let headers = headers.map(|header| (header.key.to_owned(), text(header.value))).collect();
-                    told.push((text(message.key()), text(message.payload()), headers));
+                    told.push((text(message.key()), message.payload().unwrap_or_default().to_vec(), headers));
                 }
                 Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => _ = ended.insert(partition),
                 Some(Err(error)) => panic!("{topic}: {error}"),
@@ -390,8 +447,11 @@ fn nothing_is_lost_or_doubled_whatever_is_killed() {
     let how = Disturbances { kills, at_least_once: false, sends: Some(500) };
     let sent = disturbed(&topics, "cut", prepared.path(), Some(&broker), how, &mut random);
     let whole = undisturbed(&topics, prepared.path());
-    assert_eq!(whole["decisions"].len(), sent);
-    assert_eq!(difference(&all_told(&topics, "cut"), &whole), None);
+    let reader = topics.client().set("group.id", "nobody").create().expect("a consumer");
+    assert_eq!(topics.ends(&reader, "events").iter().sum::<i64>(), sent as i64, "the brokers have kept every event");
+    let cut = all_told(&topics, "cut");
+    assert_eq!((cut["decisions"].len(), whole["decisions"].len()), (sent, sent));
+    assert_eq!(difference(&cut, &whole), None);
 
     // Results that may come again are the same ones.
     let again = Disturbances { kills: 4, at_least_once: true, sends: None };

@@ -1,6 +1,8 @@
 //! The crate as its users see it: known answers, the command line, the examples of the documentation; and all back ends against each other.
 
 mod artifact;
+#[cfg(feature = "kafka")]
+mod avro;
 mod compare;
 mod contract;
 mod corpus;

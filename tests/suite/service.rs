@@ -1,7 +1,11 @@
 //! The process as its users see it: over HTTP, started, killed and started again.
 
+#[cfg(feature = "flight")]
+mod flight;
+mod full_disk;
 mod instances;
 mod lists;
+mod load;
 mod preview;
 mod rules;
 
@@ -38,8 +42,14 @@ impl Process {
 
     /// The same with further variables of the environment.
     pub fn start_with(folder: &Path, key: Option<&str>, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(BINARY)
-            .arg("serve")
+        let mut command = Command::new(BINARY);
+        command.arg("serve");
+        Self::start_by(command, folder, key, variables)
+    }
+
+    /// The same by a command of one's own.
+    pub fn start_by(mut command: Command, folder: &Path, key: Option<&str>, variables: &[(&str, &str)]) -> Self {
+        let mut child = command
             .envs(variables.iter().copied())
             .env("DYNAMIC_CEP_DATA_DIR", folder)
             .env("DYNAMIC_CEP_HTTP_LISTEN", "127.0.0.1:0")

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Where the tenant of an event goes that its topic named.
 const TENANT_HEADER: &str = "dynamic-cep-tenant";
@@ -20,11 +21,12 @@ pub struct Config {
     pub instance: String,
     /// How messages hold events.
     pub format: Format,
+    pub avro: Avro,
     /// Where a group begins that has no position yet.
     pub start: Start,
     /// The fields by which the producers of events choose the partition; rules with state of other keys are not taken then. Empty: whatever rules need.
     pub key: Vec<String>,
-    /// A topic between the events and their judgement, in which their partition is chosen by `key`, for producers that choose it by something else; empty: none. Only for JSON.
+    /// A topic between the events and their judgement, in which their partition is chosen by `key`, for producers that choose it by something else; empty: none. Not for messages of several events.
     pub repartition: String,
     pub tenant: Tenant,
     pub delivery: Delivery,
@@ -50,6 +52,21 @@ pub enum Format {
     Json,
     /// An Arrow IPC stream of any number of events a message.
     Arrow,
+    /// One datum of Avro a message.
+    Avro,
+}
+
+/// Which schemas messages of Avro were written with: that of a file, or what a registry knows by the number that each message begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Avro {
+    /// A file with the schema of all messages (JSON). They are datums and nothing else.
+    pub schema: PathBuf,
+    /// The address of a schema registry, `http(s)://…`. Messages begin with a zero and the number of their schema, in four bytes.
+    pub registry: String,
+    /// Who asks there; empty: nobody in particular.
+    pub username: String,
+    pub password: String,
 }
 
 /// Where a group begins that has no position yet.
@@ -122,6 +139,7 @@ impl Default for Config {
             group: "dynamic-cep".to_owned(),
             instance: String::new(),
             format: Format::Json,
+            avro: Avro::default(),
             start: Start::Earliest,
             key: Vec::new(),
             repartition: String::new(),
@@ -186,9 +204,10 @@ impl Config {
                 return Err("kafka.tenant: give a header or a pattern of topics, not both".to_owned());
             }
         }
-        if !self.repartition.is_empty() && (self.key.is_empty() || self.format != Format::Json) {
-            return Err("kafka.repartition needs kafka.key, and events in JSON".to_owned());
+        if !self.repartition.is_empty() && (self.key.is_empty() || self.format == Format::Arrow) {
+            return Err("kafka.repartition needs kafka.key, and messages of one event: JSON or Avro".to_owned());
         }
+        self.avro.check(self.format)?;
         let own = [
             &self.repartition,
             &self.output.decisions,
@@ -232,6 +251,32 @@ impl Config {
     }
 }
 
+impl Avro {
+    fn check(&self, format: Format) -> Result<(), String> {
+        let (file, registry) = (!self.schema.as_os_str().is_empty(), !self.registry.is_empty());
+        if format != Format::Avro {
+            return if file || registry { Err("kafka.avro without kafka.format = \"avro\"".to_owned()) } else { Ok(()) };
+        }
+        if file == registry {
+            return Err(
+                "kafka.avro: give one of schema, for messages of one schema, and registry, for messages that name theirs".to_owned()
+            );
+        }
+        if (!self.username.is_empty() || !self.password.is_empty()) && (!registry || self.username.is_empty()) {
+            return Err("kafka.avro.password is for kafka.avro.username, and both are for kafka.avro.registry".to_owned());
+        }
+        let address = self.registry.strip_prefix("https://").or_else(|| self.registry.strip_prefix("http://"));
+        match address {
+            None if registry => Err("kafka.avro.registry must begin with `https://` or `http://`".to_owned()),
+            // What is told of it is told with its address.
+            Some(address) if address.contains('@') => {
+                Err("kafka.avro.registry: who asks belongs into kafka.avro.username and kafka.avro.password".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +298,24 @@ mod tests {
         assert!(told(topic("(")).contains("kafka.tenant.topic"));
         assert!(told(topic("^payments")).contains("no group"));
         assert_eq!(topic("^payments\\.(.+)$").check(), Ok(()));
+        let avro = |avro: Avro| Config { format: Format::Avro, avro, ..used.clone() };
+        let (schema, registry) = (PathBuf::from("card.avsc"), "http://registry:8081".to_owned());
+        assert!(told(avro(Avro::default())).contains("kafka.avro: give one of"));
+        assert!(told(avro(Avro { schema: schema.clone(), registry: registry.clone(), ..Avro::default() })).contains("give one of"));
+        assert!(told(avro(Avro { registry: "registry:8081".to_owned(), ..Avro::default() })).contains("`https://`"));
+        let secret = told(avro(Avro { registry: "https://me:secret@registry".to_owned(), ..Avro::default() }));
+        assert!(secret.contains("kafka.avro.username") && !secret.contains("secret@"), "{secret}");
+        assert!(told(avro(Avro { schema: schema.clone(), password: "p".to_owned(), ..Avro::default() })).contains("kafka.avro.password"));
+        assert!(told(Config { format: Format::Json, ..avro(Avro { registry: registry.clone(), ..Avro::default() }) }).contains("without"));
+        assert_eq!(avro(Avro { registry, username: "u".to_owned(), password: "p".to_owned(), ..Avro::default() }).check(), Ok(()));
+        let between = |format| Config {
+            format,
+            repartition: "cards".to_owned(),
+            key: vec!["card".to_owned()],
+            ..avro(Avro { schema: schema.clone(), ..Avro::default() })
+        };
+        assert_eq!(between(Format::Avro).check(), Ok(()));
+        assert!(told(Config { avro: Avro::default(), ..between(Format::Arrow) }).contains("kafka.repartition"));
         assert!(told(Config { brokers: String::new(), ..used }).contains("without kafka.brokers"));
     }
 

@@ -8,6 +8,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,11 +42,10 @@ impl ProducerContext for Context {
     }
 }
 
-/// A producer of results.
+/// Producers that take turns: while brokers complete the transaction of one, which takes some 20 ms more than they let it wait, the other one begins the next.
 pub struct Sink {
-    producer: ThreadedProducer<Context>,
-    undelivered: Context,
-    transactions: bool,
+    outlets: Vec<Outlet>,
+    turn: AtomicUsize,
 }
 
 impl Sink {
@@ -54,7 +54,53 @@ impl Sink {
     /// # Errors
     /// Brokers that do not answer; a configuration that librdkafka does not take.
     pub fn open(config: &Config, instance: &str) -> Result<Self, String> {
-        let transactions = config.delivery == Delivery::ExactlyOnce;
+        let group = &config.group;
+        let outlets = match config.delivery {
+            Delivery::ExactlyOnce => vec![
+                Outlet::open(config, Some(format!("{group}-{instance}")))?,
+                Outlet::open(config, Some(format!("{group}-{instance}-second")))?,
+            ],
+            Delivery::AtLeastOnce => vec![Outlet::open(config, None)?],
+        };
+        Ok(Self { outlets, turn: AtomicUsize::new(0) })
+    }
+
+    /// Begins to put out results that count together.
+    ///
+    /// # Errors
+    /// What makes it necessary to begin anew from the last committed positions.
+    pub fn begin(&self) -> Result<Transaction<'_>, String> {
+        let outlet = &self.outlets[self.turn.fetch_add(1, Ordering::Relaxed) % self.outlets.len()];
+        if outlet.transactions {
+            outlet.again(|| outlet.producer.begin_transaction())?;
+            outlet.open.store(true, Ordering::Release);
+        }
+        Ok(Transaction(outlet))
+    }
+
+    /// Gives up what has not been committed.
+    pub fn abort(&self) {
+        for outlet in self.outlets.iter().filter(|outlet| outlet.open.swap(false, Ordering::AcqRel)) {
+            if let Err(error) = outlet.producer.abort_transaction(ATTEMPT) {
+                // The brokers give it up by themselves, after their timeout.
+                tracing::warn!(%error, "a transaction could not be given up");
+            }
+        }
+    }
+}
+
+/// A producer of results.
+struct Outlet {
+    producer: ThreadedProducer<Context>,
+    undelivered: Context,
+    transactions: bool,
+    /// Whether there is a transaction that was not committed.
+    open: AtomicBool,
+}
+
+impl Outlet {
+    fn open(config: &Config, transactional_id: Option<String>) -> Result<Self, String> {
+        let transactions = transactional_id.is_some();
         let mut client = ClientConfig::new();
         for (name, value) in [
             ("enable.idempotence", "true".to_owned()),
@@ -65,8 +111,8 @@ impl Sink {
         ] {
             client.set(name, value);
         }
-        if transactions {
-            client.set("transactional.id", format!("{}-{instance}", config.group));
+        if let Some(id) = transactional_id {
+            client.set("transactional.id", id);
             client.set("transaction.timeout.ms", config.transaction_timeout_ms.to_string());
             // A message must fail before its transaction does.
             client.set("message.timeout.ms", config.transaction_timeout_ms.to_string());
@@ -76,11 +122,11 @@ impl Sink {
         let context = Context::default();
         let failed = |error: KafkaError| format!("results cannot be written to Kafka: {error}");
         let producer: ThreadedProducer<Context> = client.create_with_context(context.clone()).map_err(failed)?;
-        let sink = Self { producer, undelivered: context, transactions };
+        let outlet = Self { producer, undelivered: context, transactions, open: AtomicBool::new(false) };
         if transactions {
-            sink.again(|| sink.producer.init_transactions(ATTEMPT))?;
+            outlet.again(|| outlet.producer.init_transactions(ATTEMPT))?;
         }
-        Ok(sink)
+        Ok(outlet)
     }
 
     /// Tries again what may work the next time.
@@ -94,15 +140,12 @@ impl Sink {
             }
         }
     }
+}
 
-    /// Begins to put out results that count together.
-    ///
-    /// # Errors
-    /// What makes it necessary to begin anew from the last committed positions.
-    pub fn begin(&self) -> Result<(), String> {
-        if self.transactions { self.again(|| self.producer.begin_transaction()) } else { Ok(()) }
-    }
+/// Results that count together.
+pub struct Transaction<'s>(&'s Outlet);
 
+impl Transaction<'_> {
     /// Puts out a message. It waits where too many are on their way.
     ///
     /// # Errors
@@ -118,7 +161,7 @@ impl Sink {
         }
         let begun = Instant::now();
         loop {
-            match self.producer.send(record) {
+            match self.0.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) if begun.elapsed() < PATIENCE => {
                     record = same;
@@ -129,35 +172,36 @@ impl Sink {
         }
     }
 
+    /// Waits until everything that was put out is there.
+    ///
+    /// # Errors
+    /// What could not be delivered.
+    pub fn flush(&self) -> Result<(), String> {
+        let Outlet { producer, undelivered, .. } = self.0;
+        producer.flush(PATIENCE).map_err(|error| format!("results cannot be written to Kafka: {error}"))?;
+        let undelivered = undelivered.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        undelivered.map_or(Ok(()), |problem| Err(format!("a result was not delivered: {problem}")))
+    }
+
     /// Has everything that was put out count, and with it the positions of `source`.
     ///
     /// # Errors
     /// As [`Sink::begin`]. Then none of it counts, where there are transactions.
-    pub fn commit<O: Owner>(&self, source: &Source<O>, next: &[(Partition, i64)]) -> Result<(), String> {
-        if !self.transactions {
-            self.producer.flush(PATIENCE).map_err(|error| format!("results cannot be written to Kafka: {error}"))?;
-            if let Some(problem) = self.undelivered.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Err(format!("a result was not delivered: {problem}"));
-            }
+    pub fn commit<O: Owner>(self, source: &Source<O>, next: &[(Partition, i64)]) -> Result<(), String> {
+        let Outlet { producer, undelivered, transactions, open } = self.0;
+        if !transactions {
+            self.flush()?;
             return source.commit(next);
         }
         let (positions, member) = (positions(next)?, source.member()?);
         let done = self
-            .again(|| self.producer.send_offsets_to_transaction(&positions, &member, ATTEMPT))
-            .and_then(|()| self.again(|| self.producer.commit_transaction(ATTEMPT)));
+            .0
+            .again(|| producer.send_offsets_to_transaction(&positions, &member, ATTEMPT))
+            .and_then(|()| self.0.again(|| producer.commit_transaction(ATTEMPT)));
+        open.store(done.is_err(), Ordering::Release);
         done.map_err(|problem| {
-            let undelivered = self.undelivered.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let undelivered = undelivered.0.lock().unwrap_or_else(PoisonError::into_inner).take();
             undelivered.map_or(problem.clone(), |why| format!("{problem} ({why})"))
         })
-    }
-
-    /// Gives up what has not been committed.
-    pub fn abort(&self) {
-        if self.transactions
-            && let Err(error) = self.producer.abort_transaction(ATTEMPT)
-        {
-            // The brokers give it up by themselves, after their timeout.
-            tracing::warn!(%error, "a transaction could not be given up");
-        }
     }
 }

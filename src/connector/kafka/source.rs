@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long brokers may take to answer, before the attempt counts as failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long to wait for messages at a time while more are gathered than have to be.
+const BUSY: Duration = Duration::from_millis(1);
+
 /// Where a group is in a partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
@@ -122,6 +125,8 @@ impl Messages {
 /// What librdkafka tells while messages are asked for.
 struct Context<O> {
     owner: Mutex<O>,
+    /// Partitions that were taken away since messages were asked for.
+    revoked: Mutex<Vec<Partition>>,
     start: Start,
     trouble: Mutex<Option<String>>,
 }
@@ -183,7 +188,9 @@ impl<O: Owner> ConsumerContext for Context<O> {
             self.begin(consumer, list).and_then(|begins| consumer.incremental_assign(&begins).map_err(|error| error.to_string()))
         } else {
             for gone in list.elements() {
-                self.owner().revoked(&Partition { topic: gone.topic().into(), number: gone.partition() });
+                let partition = Partition { topic: gone.topic().into(), number: gone.partition() };
+                self.owner().revoked(&partition);
+                self.revoked.lock().unwrap_or_else(PoisonError::into_inner).push(partition);
             }
             consumer.incremental_unassign(list).map_err(|error| error.to_string())
         };
@@ -234,7 +241,7 @@ impl<O: Owner + 'static> Source<O> {
         }
         client.set_log_level(RDKafkaLogLevel::Info);
         config.shared().into_iter().for_each(|(name, value)| _ = client.set(name, value));
-        let context = Context { owner: Mutex::new(owner), start: config.start, trouble: Mutex::default() };
+        let context = Context { owner: Mutex::new(owner), revoked: Mutex::default(), start: config.start, trouble: Mutex::default() };
         let consumer: BaseConsumer<Context<O>> = client.create_with_context(context).map_err(failed)?;
         let between = Some(&config.repartition).filter(|topic| !topic.is_empty());
         let topics: Vec<&str> = config.topics.iter().chain(between).map(String::as_str).collect();
@@ -247,21 +254,28 @@ impl<O: Owner + 'static> Source<O> {
         self.consumer.context().owner()
     }
 
-    /// The next messages, of each partition by itself; none, where none come within `wait`.
+    /// The next messages, of each partition by itself; none, where none come within `wait`. Gathering goes on while `is_busy`.
     ///
     /// # Errors
     /// What makes it necessary to begin anew from the last committed positions.
-    pub fn take(&self, wait: Duration, batching: &Batching) -> Result<Vec<Messages>, String> {
+    pub fn take(&self, wait: Duration, batching: &Batching, is_busy: impl Fn() -> bool) -> Result<Vec<Messages>, String> {
         let mut all: Vec<Messages> = Vec::new();
         let (mut rows, mut bytes, mut last) = (0, 0, 0);
         let mut first: Option<Instant> = None;
         while rows < batching.rows_max && bytes < batching.bytes_max {
-            let wait = first.map_or(wait, |first| batching.gather.saturating_sub(first.elapsed()));
-            let polled = self.consumer.poll(wait);
+            let left = first.map(|first| batching.gather.saturating_sub(first.elapsed()));
+            let goes_on = left == Some(Duration::ZERO) && is_busy();
+            let polled = self.consumer.poll(if goes_on { BUSY } else { left.unwrap_or(wait) });
             if let Some(problem) = self.consumer.context().trouble.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Err(problem);
             }
+            // What was gathered of them is read again by whoever has them next, which may be this process.
+            for gone in std::mem::take(&mut *self.consumer.context().revoked.lock().unwrap_or_else(PoisonError::into_inner)) {
+                all.retain(|messages| messages.partition != gone);
+                last = 0;
+            }
             let message = match polled {
+                None if goes_on => continue,
                 None => break,
                 Some(Ok(message)) => message,
                 Some(Err(error)) if is_passing(&error) => {

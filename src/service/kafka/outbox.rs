@@ -1,7 +1,7 @@
 //! Results that are to be put out together.
 
 use crate::connector::kafka::config::Config;
-use crate::connector::kafka::sink::Sink;
+use crate::connector::kafka::sink::Transaction;
 
 /// What a result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,6 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.results.clear();
-    }
-
     /// Adds a result; `payload` writes it behind what is there.
     pub fn add(&mut self, kind: Kind, key: &[u8], headers: Headers, payload: impl FnOnce(&mut Vec<u8>)) {
         self.bytes.extend(key);
@@ -59,13 +54,13 @@ impl Outbox {
     /// Puts everything out.
     ///
     /// # Errors
-    /// As [`Sink::send`].
-    pub fn send(&self, sink: &Sink, config: &Config) -> Result<(), String> {
+    /// As [`Transaction::send`].
+    pub fn send(&self, transaction: &Transaction, config: &Config) -> Result<(), String> {
         let mut begin = 0;
         for (kind, key, end, headers) in &self.results {
             if let Some(topic) = kind.topic(config) {
                 let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-                sink.send(topic, &self.bytes[begin..*key], &self.bytes[*key..*end], &headers)?;
+                transaction.send(topic, &self.bytes[begin..*key], &self.bytes[*key..*end], &headers)?;
             }
             begin = *end;
         }

@@ -2,12 +2,13 @@
 
 use super::outbox::{Kind, Outbox};
 use super::payload::{Bad, Events, Payload};
+use super::transit::Transit;
 use crate::connector::kafka::Partition;
 use crate::connector::kafka::config::Output;
 use crate::connector::kafka::source::{Messages, Owner, Position};
 use crate::event::{EventBatch, Schema};
 use crate::live::{LiveEngine, Snapshot as Rules};
-use crate::service::answer;
+use crate::service::answer::{self, Told};
 use crate::service::keeper::Keeper;
 use crate::service::metrics::Metrics;
 use crate::service::owners::Owners;
@@ -54,14 +55,16 @@ pub struct Partitions {
     held: HashMap<Partition, Held>,
     /// The next offset of each partition whose events are put into other ones.
     forwarded: HashMap<Partition, i64>,
+    /// Results that are being put out.
+    transit: Arc<Transit>,
     /// Whether what was judged may not count, so that no snapshot may be taken of it.
     abandoned: bool,
 }
 
 impl Partitions {
     #[must_use]
-    pub fn new(settings: Settings, payload: Payload) -> Self {
-        Self { settings, payload, held: HashMap::new(), forwarded: HashMap::new(), abandoned: false }
+    pub fn new(settings: Settings, payload: Payload, transit: Arc<Transit>) -> Self {
+        Self { settings, payload, held: HashMap::new(), forwarded: HashMap::new(), transit, abandoned: false }
     }
 
     /// Says that what was judged since the last commit does not count.
@@ -76,7 +79,7 @@ impl Partitions {
     pub fn take(&mut self, messages: Messages, rules: &Arc<Rules>, outbox: &mut Outbox) -> Result<Option<(Partition, i64)>, String> {
         if self.payload.forwards(&messages.partition.topic) {
             let judging = Judging { settings: &self.settings, payload: &self.payload, rules, messages: &messages };
-            judging.forward(outbox);
+            judging.forward(outbox)?;
             let next = messages.next();
             self.forwarded.insert(messages.partition.clone(), next);
             return Ok(Some((messages.partition, next)));
@@ -105,12 +108,27 @@ impl Partitions {
         Ok((next > held.untold).then_some((partition, next)))
     }
 
-    /// Goes on with snapshots of what was committed, and begins those that are due.
-    pub fn keep(&mut self) {
+    /// Goes on with snapshots, and begins those that are due: they are of what was committed, so what is under way is waited for.
+    ///
+    /// # Errors
+    /// What was under way and could not be put out.
+    pub fn keep(&mut self) -> Result<(), String> {
         for held in self.held.values_mut().filter(|held| held.next >= held.untold) {
-            let kept = held.keeper.keep(&mut held.stream, held.next.cast_unsigned(), self.settings.every);
+            let position = held.next.cast_unsigned();
+            let kept = if held.keeper.would_begin(position, self.settings.every) {
+                self.transit.wait()?;
+                held.keeper.keep(&mut held.stream, position, self.settings.every)
+            } else {
+                held.keeper.go_on(&mut held.stream)
+            };
             self.settings.metrics.snapshot(kept.as_ref().map(Option::is_some).map_err(String::as_str));
         }
+        Ok(())
+    }
+
+    /// Has the metrics say how much state there is.
+    pub fn tell_held(&self) {
+        self.held.iter().for_each(|(partition, held)| self.settings.metrics.held(&partition.to_string(), &held.stream));
     }
 
     /// The partitions, with the next offset of each.
@@ -163,8 +181,11 @@ impl Owner for Partitions {
     }
 
     fn revoked(&mut self, partition: &Partition) {
+        // Whoever reads it next must find the positions of what is under way.
+        self.abandoned |= self.transit.wait().is_err();
         self.forwarded.remove(partition);
         let Some(mut held) = self.held.remove(partition) else { return };
+        self.settings.metrics.held_no_more(&partition.to_string());
         tracing::info!(%partition, position = held.next, "a partition is read no more");
         if !self.abandoned
             && held.next >= held.untold
@@ -187,7 +208,7 @@ impl Judging<'_> {
     fn run(&self, stream: &mut Stream, mut outbox: Option<&mut Outbox>) -> Result<(), String> {
         let schema = Arc::new(self.settings.shared.sensitive().marked(self.rules.base().event_schema()));
         let mut bad = Vec::new();
-        for events in self.payload.decode(&schema, self.messages, &mut bad) {
+        for events in self.payload.decode(&schema, self.messages, &mut bad)? {
             let events = self.without_suspended(&schema, events, &mut bad);
             let judged = stream.take(&events.batch, self.rules).map_err(|broken| format!("{}: {broken}", self.messages.partition))?;
             if let Some(outbox) = outbox.as_deref_mut() {
@@ -199,15 +220,16 @@ impl Judging<'_> {
     }
 
     /// Puts events on their way to the partition of their key.
-    fn forward(&self, outbox: &mut Outbox) {
+    fn forward(&self, outbox: &mut Outbox) -> Result<(), String> {
         let schema = Arc::new(self.settings.shared.sensitive().marked(self.rules.base().event_schema()));
         let mut bad = Vec::new();
-        for (message, key, tenant) in self.payload.keys(&schema, self.messages, &mut bad) {
+        for (message, key, tenant) in self.payload.keys(&schema, self.messages, &mut bad)? {
             let mut headers = self.headers(message, None);
             headers.extend(tenant.map(|tenant| (self.payload.header().to_owned(), tenant)));
             outbox.add(Kind::Event, key.as_bytes(), headers, |bytes| bytes.extend(self.messages.payload(message)));
         }
         self.reject(bad.into_iter(), outbox);
+        Ok(())
     }
 
     fn reject(&self, bad: impl Iterator<Item = Bad>, outbox: &mut Outbox) {
@@ -251,15 +273,16 @@ impl Judging<'_> {
     fn tell(&self, events: &Events, judged: &Judged, outbox: &mut Outbox) -> Result<(), String> {
         let source = self.messages.partition.to_string();
         self.settings.metrics.judged(judged, self.rules);
+        let sensitive = self.settings.shared.sensitive();
+        let told = Told::new(judged, self.rules, &sensitive);
         if self.payload.has_several() {
-            self.tell_together(&source, events, judged, outbox)?;
+            self.tell_together(&source, events, judged, &told, outbox)?;
         } else {
-            self.tell_each(&source, judged, outbox);
+            self.tell_each(&source, judged, &told, outbox);
         }
         if !self.settings.output.matches.is_empty() {
-            self.tell_matches(&source, judged, outbox);
+            self.tell_matches(&source, judged, &told, outbox);
         }
-        let sensitive = self.settings.shared.sensitive();
         let mut recent = Vec::new();
         for found in &judged.findings {
             let mut finding = answer::finding(&source, found, self.rules, &sensitive);
@@ -283,8 +306,7 @@ impl Judging<'_> {
     }
 
     /// A message for each decision.
-    fn tell_each(&self, source: &str, judged: &Judged, outbox: &mut Outbox) {
-        let sensitive = self.settings.shared.sensitive();
+    fn tell_each(&self, source: &str, judged: &Judged, told: &Told, outbox: &mut Outbox) {
         let Partition { topic, number } = &self.messages.partition;
         let mut from = b",\"source\":{\"topic\":".to_vec();
         answer::write(&mut from, &**topic);
@@ -293,7 +315,7 @@ impl Judging<'_> {
             let number = judged.batch.row_number(row);
             let id = answer::decision_id(source, number);
             outbox.add(Kind::Decision, id.as_bytes(), Vec::new(), |bytes| {
-                answer::write_decision(bytes, &id, judged, self.rules, &sensitive, row, |bytes| {
+                told.write(bytes, &id, row, |bytes| {
                     bytes.extend(&from);
                     answer::write(bytes, &number);
                     bytes.push(b'}');
@@ -303,11 +325,11 @@ impl Judging<'_> {
     }
 
     /// A message for the decisions about the events of one message, by the decision id of the first event that it could have.
-    fn tell_together(&self, source: &str, events: &Events, judged: &Judged, outbox: &mut Outbox) -> Result<(), String> {
+    fn tell_together(&self, source: &str, events: &Events, judged: &Judged, told: &Told, outbox: &mut Outbox) -> Result<(), String> {
         let Some(message) = events.messages.first().map(|message| *message as usize) else { return Ok(()) };
         let place = |row| self.payload.place(judged.batch.row_number(row)).1.unwrap_or_default();
         let index = (0..judged.batch.rows()).map(place).collect();
-        let decisions = answer::decision_batch(index, judged, self.rules, &self.settings.shared.sensitive())?;
+        let decisions = told.batch(index)?;
         let failed = |error: arrow::error::ArrowError| error.to_string();
         let mut bytes = Vec::new();
         let mut stream = StreamWriter::try_new(&mut bytes, &decisions.schema()).map_err(failed)?;
@@ -318,13 +340,12 @@ impl Judging<'_> {
         Ok(())
     }
 
-    fn tell_matches(&self, source: &str, judged: &Judged, outbox: &mut Outbox) {
+    fn tell_matches(&self, source: &str, judged: &Judged, told: &Told, outbox: &mut Outbox) {
         for row in 0..judged.batch.rows() {
             let id = answer::decision_id(source, judged.batch.row_number(row));
-            for hits in [&judged.decisions.rules, &judged.decisions.shadow_rules] {
-                for rule in hits.row(row) {
-                    let name = self.rules.id(*rule);
-                    let told = json!({"decision_id": id, "rule": name, "shadow": std::ptr::eq(hits, &judged.decisions.shadow_rules)});
+            for (names, shadow) in told.names(row).into_iter().zip([false, true]) {
+                for name in names {
+                    let told = json!({"decision_id": id, "rule": name, "shadow": shadow});
                     outbox.add(Kind::Match, format!("{id}/{name}").as_bytes(), Vec::new(), |bytes| answer::write(bytes, &told));
                 }
             }

@@ -1,5 +1,6 @@
 //! Messages to batches of events.
 
+use super::schemas::Schemas;
 use crate::codec::columnar::ColumnarDecoder;
 use crate::codec::json::JsonDecoder;
 use crate::codec::{Decoded, Decoder, Request};
@@ -7,6 +8,7 @@ use crate::connector::kafka::config::{Config, Format};
 use crate::connector::kafka::source::Messages;
 use crate::event::{EventBatch, Schema, Type};
 use crate::id::FieldId;
+use crate::service::scorer::without_line;
 use crate::temporal::finding::json;
 use arrow::array::{ArrayRef, StringDictionaryBuilder};
 use arrow::datatypes::Int32Type;
@@ -35,6 +37,8 @@ pub struct Bad {
 /// Reads messages.
 pub struct Payload {
     format: Format,
+    /// Of messages of Avro.
+    schemas: Option<Schemas>,
     header: String,
     topic: Option<Regex>,
     /// The topic in which events are in the partition of their key, and the fields of that.
@@ -64,6 +68,7 @@ impl Payload {
         let repartition = (!config.repartition.is_empty()).then(|| (config.repartition.clone(), key));
         Ok(Self {
             format: config.format,
+            schemas: (config.format == Format::Avro).then(|| Schemas::open(&config.avro)).transpose()?,
             header: config.tenant_header().to_owned(),
             topic,
             repartition,
@@ -82,11 +87,18 @@ impl Payload {
     }
 
     /// For each message that can be read its key, and its tenant where something besides the event names it.
-    #[must_use]
-    pub fn keys(&self, schema: &Arc<Schema>, messages: &Messages, bad: &mut Vec<Bad>) -> Vec<(usize, String, Option<String>)> {
-        let Some((_, key)) = &self.repartition else { return Vec::new() };
+    ///
+    /// # Errors
+    /// As [`Payload::decode`].
+    pub fn keys(
+        &self,
+        schema: &Arc<Schema>,
+        messages: &Messages,
+        bad: &mut Vec<Bad>,
+    ) -> Result<Vec<(usize, String, Option<String>)>, String> {
+        let Some((_, key)) = &self.repartition else { return Ok(Vec::new()) };
         let mut keys = Vec::new();
-        for events in self.decode(schema, messages, bad) {
+        for events in self.decode(schema, messages, bad)? {
             for (row, message) in events.messages.iter().enumerate() {
                 let values: Vec<serde_json::Value> = key.iter().map(|field| json(&events.batch.value(schema, *field, row))).collect();
                 let message = *message as usize;
@@ -95,7 +107,7 @@ impl Payload {
                 keys.push((message, serde_json::Value::from(values).to_string(), tenant));
             }
         }
-        keys
+        Ok(keys)
     }
 
     /// The header that names the tenant.
@@ -123,8 +135,10 @@ impl Payload {
     }
 
     /// The events of messages, in order, in as many batches as there have to be.
-    #[must_use]
-    pub fn decode(&self, schema: &Arc<Schema>, messages: &Messages, bad: &mut Vec<Bad>) -> Vec<Events> {
+    ///
+    /// # Errors
+    /// Schemas that are not to be had now. Nothing is wrong with the messages then.
+    pub fn decode(&self, schema: &Arc<Schema>, messages: &Messages, bad: &mut Vec<Bad>) -> Result<Vec<Events>, String> {
         let mut tenants = Vec::new();
         let mut wanted = Vec::with_capacity(messages.len());
         for message in 0..messages.len() {
@@ -136,14 +150,19 @@ impl Payload {
                 Err(reason) => bad.push(Bad { message, reason, event: None }),
             }
         }
-        match self.format {
-            Format::Json => self.json(schema, messages, &wanted, &tenants, bad).into_iter().collect(),
-            Format::Arrow => wanted
-                .iter()
-                .zip(&tenants)
-                .filter_map(|(message, tenant)| self.arrow(schema, messages, *message, tenant.as_deref(), bad))
-                .collect(),
+        if self.format == Format::Arrow {
+            let events =
+                wanted.iter().zip(&tenants).filter_map(|(message, tenant)| self.arrow(schema, messages, *message, tenant.as_deref(), bad));
+            return Ok(events.collect());
         }
+        let decoded = match &self.schemas {
+            None => json_events(schema, messages, &wanted),
+            Some(schemas) => {
+                let payloads: Vec<&[u8]> = wanted.iter().map(|message| messages.payload(*message)).collect();
+                schemas.decode(&payloads, &request(schema, payloads.len().max(1)))?
+            }
+        };
+        Ok(events(schema, messages, &wanted, &tenants, decoded, bad).into_iter().collect())
     }
 
     fn tenant(&self, messages: &Messages, message: usize) -> Result<Option<String>, String> {
@@ -157,62 +176,6 @@ impl Payload {
         }
         let tenant = messages.tenants[message].clone();
         tenant.map(Some).ok_or_else(|| format!("there is no header `{}`, which says whose the event is", self.header))
-    }
-
-    fn json(
-        &self,
-        schema: &Arc<Schema>,
-        messages: &Messages,
-        wanted: &[usize],
-        tenants: &[Option<String>],
-        bad: &mut Vec<Bad>,
-    ) -> Option<Events> {
-        let mut lines = Vec::new();
-        let line = |lines: &mut Vec<u8>, message: usize| {
-            let (begin, payload) = (lines.len(), messages.payload(message));
-            lines.extend(payload);
-            // Line ends stand between the parts of JSON only, never inside of a text.
-            lines[begin..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
-            if payload.trim_ascii().is_empty() {
-                lines.extend(NOTHING);
-            }
-            lines.push(b'\n');
-        };
-        wanted.iter().for_each(|message| line(&mut lines, *message));
-        let decoded = match decode_lines(schema, &lines, wanted.len()) {
-            Ok(decoded) => decoded,
-            // Something made of one line several, or none: each by itself, then.
-            Err(_) if wanted.len() > 1 => {
-                let mut all: Vec<Decoded> = Vec::new();
-                for message in wanted {
-                    lines.clear();
-                    line(&mut lines, *message);
-                    match decode_lines(schema, &lines, 1) {
-                        Ok(decoded) => all.push(decoded),
-                        Err(reason) => all.push(rejected(schema, reason)),
-                    }
-                }
-                joined(schema, &all)
-            }
-            Err(reason) => {
-                bad.extend(wanted.iter().map(|message| Bad { message: *message, reason: reason.clone(), event: None }));
-                return None;
-            }
-        };
-        let (columns, rows) = (decoded.columns, decoded.rows);
-        let mut is_bad = vec![false; wanted.len()];
-        for row in decoded.bad {
-            is_bad[row.row] = true;
-            let message = wanted[row.row];
-            let reason = if messages.payload(message).trim_ascii().is_empty() { "the message is empty".to_owned() } else { row.reason };
-            bad.push(Bad { message, reason: super::super::scorer::without_line(&reason).to_owned(), event: None });
-        }
-        let good: Vec<usize> = (0..wanted.len()).filter(|row| !is_bad[*row]).collect();
-        let columns = with_tenants(schema, columns, good.iter().map(|row| tenants[*row].as_deref()));
-        let numbers: Vec<u64> = good.iter().map(|row| messages.offsets[wanted[*row]].cast_unsigned()).collect();
-        let first = numbers.first().copied()?;
-        let batch = EventBatch::new(schema, first, rows, columns).with_row_numbers(numbers);
-        Some(Events { batch, messages: good.iter().map(|row| wanted[*row] as u32).collect() })
     }
 
     fn arrow(&self, schema: &Arc<Schema>, messages: &Messages, message: usize, tenant: Option<&str>, bad: &mut Vec<Bad>) -> Option<Events> {
@@ -238,7 +201,7 @@ impl Payload {
             fail(reason, None);
             return None;
         }
-        let decoded = if all.len() == 1 { all.remove(0) } else { joined(schema, &all) };
+        let decoded = Decoded::joined(schema, all);
         let mut is_bad = vec![false; rows];
         for row in decoded.bad {
             is_bad[row.row] = true;
@@ -258,6 +221,59 @@ impl Payload {
     }
 }
 
+/// An event of each message.
+fn json_events(schema: &Arc<Schema>, messages: &Messages, wanted: &[usize]) -> Decoded {
+    let line = |lines: &mut Vec<u8>, message: usize| {
+        let (begin, payload) = (lines.len(), messages.payload(message));
+        lines.extend(payload);
+        // Line ends stand between the parts of JSON only, never inside of a text.
+        lines[begin..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+        if payload.trim_ascii().is_empty() {
+            lines.extend(NOTHING);
+        }
+        lines.push(b'\n');
+    };
+    let mut lines = Vec::new();
+    wanted.iter().for_each(|message| line(&mut lines, *message));
+    let mut decoded = decode_lines(schema, &lines, wanted.len()).unwrap_or_else(|_| {
+        // Something made of one line several, or none: each by itself, then.
+        let alone = |message: &usize| {
+            lines.clear();
+            line(&mut lines, *message);
+            decode_lines(schema, &lines, 1).unwrap_or_else(|reason| Decoded::rejected(schema, 1, &reason))
+        };
+        Decoded::joined(schema, wanted.iter().map(alone).collect())
+    });
+    for bad in &mut decoded.bad {
+        let is_empty = messages.payload(wanted[bad.row]).trim_ascii().is_empty();
+        bad.reason = if is_empty { "the message is empty" } else { without_line(&bad.reason) }.to_owned();
+    }
+    decoded
+}
+
+/// The events of messages of one event each.
+fn events(
+    schema: &Schema,
+    messages: &Messages,
+    wanted: &[usize],
+    tenants: &[Option<String>],
+    decoded: Decoded,
+    bad: &mut Vec<Bad>,
+) -> Option<Events> {
+    let (columns, rows) = (decoded.columns, decoded.rows);
+    let mut is_bad = vec![false; wanted.len()];
+    for row in decoded.bad {
+        is_bad[row.row] = true;
+        bad.push(Bad { message: wanted[row.row], reason: row.reason, event: None });
+    }
+    let good: Vec<usize> = (0..wanted.len()).filter(|row| !is_bad[*row]).collect();
+    let columns = with_tenants(schema, columns, good.iter().map(|row| tenants[*row].as_deref()));
+    let numbers: Vec<u64> = good.iter().map(|row| messages.offsets[wanted[*row]].cast_unsigned()).collect();
+    let first = numbers.first().copied()?;
+    let batch = EventBatch::new(schema, first, rows, columns).with_row_numbers(numbers);
+    Some(Events { batch, messages: good.iter().map(|row| wanted[*row] as u32).collect() })
+}
+
 /// What stands for an empty message: no JSON.
 const NOTHING: &[u8] = b"!";
 
@@ -270,31 +286,6 @@ fn request(schema: &Arc<Schema>, rows: usize) -> Request {
 fn decode_lines(schema: &Arc<Schema>, lines: &[u8], count: usize) -> Result<Decoded, String> {
     let decoded = JsonDecoder::new(lines, request(schema, count.max(1))).decode()?.ok_or("no event could be read")?;
     if decoded.input_rows == count { Ok(decoded) } else { Err(format!("{count} messages, and {} events", decoded.input_rows)) }
-}
-
-/// A line of which nothing can be used.
-fn rejected(schema: &Schema, reason: String) -> Decoded {
-    let bad = vec![crate::codec::BadRow { row: 0, reason, raw: None }];
-    Decoded { input_rows: 1, rows: 0, columns: vec![None; schema.fields().len()], bad }
-}
-
-/// Pieces one after the other.
-fn joined(schema: &Schema, pieces: &[Decoded]) -> Decoded {
-    let mut all = Decoded { input_rows: 0, rows: 0, columns: Vec::new(), bad: Vec::new() };
-    for piece in pieces {
-        all.bad.extend(piece.bad.iter().map(|bad| crate::codec::BadRow { row: bad.row + all.input_rows, ..bad.clone() }));
-        all.input_rows += piece.input_rows;
-        all.rows += piece.rows;
-    }
-    let column = |field: usize| {
-        let ty = crate::event::batch::canonical_type(schema.field(FieldId::new(field)).ty);
-        let of = |piece: &Decoded| piece.columns[field].clone().unwrap_or_else(|| arrow::array::new_null_array(&ty, piece.rows));
-        let columns: Vec<ArrayRef> = pieces.iter().map(of).collect();
-        let columns: Vec<&dyn arrow::array::Array> = columns.iter().map(AsRef::as_ref).collect();
-        if columns.is_empty() { None } else { Some(arrow::compute::concat(&columns).expect("columns of one type")) }
-    };
-    all.columns = (0..schema.fields().len()).map(column).collect();
-    all
 }
 
 /// The columns with the tenants in the place of what the events say.

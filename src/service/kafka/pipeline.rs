@@ -1,8 +1,9 @@
-//! The thread that reads, judges and puts out, and begins anew where that fails.
+//! The threads that read and judge, and put out, which begin anew where that fails.
 
 use super::outbox::Outbox;
 use super::partitions::{Partitions, Settings};
 use super::payload::Payload;
+use super::transit::{Batch, Transit};
 use crate::connector::kafka::Partition;
 use crate::connector::kafka::config::Config;
 use crate::connector::kafka::sink::Sink;
@@ -19,7 +20,7 @@ const IDLE: Duration = Duration::from_millis(50);
 /// Pauses between two attempts to begin.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
-/// How often the positions at the brokers are asked for.
+/// How often the positions at the brokers are asked for, and the size of state.
 const LAG: Duration = Duration::from_secs(5);
 
 /// The thread, from outside.
@@ -93,8 +94,15 @@ impl Worker {
     fn session(&self) -> Result<(), String> {
         let sink = Sink::open(&self.config, &self.instance)?;
         let payload = Payload::new(&self.config, self.settings.live.snapshot().base().event_schema())?;
-        let source = Source::open(&self.config, Partitions::new(self.settings.clone(), payload))?;
-        let done = self.read(&source, &sink);
+        let transit = Arc::new(Transit::default());
+        let source = Source::open(&self.config, Partitions::new(self.settings.clone(), payload, Arc::clone(&transit)))?;
+        let done = std::thread::scope(|scope| {
+            let puts_out = std::thread::Builder::new().name("kafka-out".to_owned());
+            let begun = puts_out.spawn_scoped(scope, || transit.run(|batch| self.put_out(&source, &sink, batch)));
+            begun.map_err(|error| format!("no thread for results: {error}"))?;
+            let _ending = Ending(&transit);
+            self.read(&source, &transit).and_then(|()| transit.wait())
+        });
         if done.is_err() {
             source.owner().abandon();
             sink.abort();
@@ -102,51 +110,52 @@ impl Worker {
         done
     }
 
-    fn read(&self, source: &Source<Partitions>, sink: &Sink) -> Result<(), String> {
+    fn read(&self, source: &Source<Partitions>, transit: &Transit) -> Result<(), String> {
         let Config { batch_rows_max, batch_bytes_max, latency_ms_max, .. } = self.config;
         let gather = Duration::from_millis(latency_ms_max);
         let batching = Batching { rows_max: batch_rows_max, bytes_max: batch_bytes_max, gather };
-        let mut outbox = Outbox::default();
         let mut lag = Instant::now();
         while !self.ends.load(Ordering::Acquire) {
-            let messages = source.take(IDLE, &batching)?;
+            // As long as the batch before is under way, waiting for more costs nobody anything.
+            let messages = source.take(IDLE, &batching, || transit.is_busy())?;
             if !messages.is_empty() {
-                self.judge(source, sink, messages, &mut outbox)?;
+                let batch = self.judge(source, messages)?;
+                if !batch.next.is_empty() {
+                    transit.put(batch)?;
+                }
                 self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
             }
-            source.owner().keep();
+            source.owner().keep()?;
             if lag.elapsed() > LAG {
                 lag = Instant::now();
                 self.tell_lag(source);
+                source.owner().tell_held();
             }
         }
         Ok(())
     }
 
-    fn judge(&self, source: &Source<Partitions>, sink: &Sink, messages: Vec<Messages>, outbox: &mut Outbox) -> Result<(), String> {
-        let metrics = &self.settings.metrics;
-        let mut stages = metrics.batch();
-        let written: Vec<i64> = messages.iter().flat_map(|messages| messages.times.iter().copied()).collect();
+    fn judge(&self, source: &Source<Partitions>, messages: Vec<Messages>) -> Result<Batch, String> {
+        let mut stages = self.settings.metrics.batch();
+        let written = messages.iter().flat_map(|messages| messages.times.iter().copied()).collect();
         let rules = self.settings.live.snapshot();
-        outbox.clear();
-        let mut next: Vec<(Partition, i64)> = Vec::new();
-        {
-            let mut partitions = source.owner();
-            for messages in messages {
-                next.extend(partitions.take(messages, &rules, outbox)?);
-            }
+        let mut batch = Batch { outbox: Outbox::default(), next: Vec::new(), written };
+        let mut partitions = source.owner();
+        for messages in messages {
+            batch.next.extend(partitions.take(messages, &rules, &mut batch.outbox)?);
         }
         stages.end("judge");
-        drop(stages);
-        if next.is_empty() {
-            return Ok(());
-        }
+        Ok(batch)
+    }
+
+    fn put_out(&self, source: &Source<Partitions>, sink: &Sink, batch: &Batch) -> Result<(), String> {
+        let metrics = &self.settings.metrics;
         let begun = Instant::now();
-        sink.begin()?;
-        outbox.send(sink, &self.config)?;
-        sink.commit(source, &next)?;
+        let transaction = sink.begin()?;
+        batch.outbox.send(&transaction, &self.config)?;
+        transaction.commit(source, &batch.next)?;
         metrics.kafka.commit_seconds.observe(begun.elapsed().as_secs_f64());
-        tell_latency(metrics, &written);
+        tell_latency(metrics, &batch.written);
         Ok(())
     }
 
@@ -157,6 +166,15 @@ impl Worker {
             let next = positions.iter().find(|(own, _)| *own == partition).map_or(end, |(_, next)| *next);
             self.settings.metrics.kafka.lag(&partition.topic, partition.number, end - next);
         }
+    }
+}
+
+/// However reading ends, the thread that puts out ends after it.
+struct Ending<'f>(&'f Transit);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
