@@ -22,7 +22,7 @@
 //! * **Over time.** [`mod@window`] and [`pattern`] are what rules say of several events. [`temporal`] keeps the state of keys: windows add columns to a batch before it is encoded,
 //!   which thresholds then are over as over any others; patterns see the events after it.
 //! * **State on disk.** [`mod@snapshot`] is its format, pure over bytes. State is copied between batches in steps ([`temporal::steps`]), that of windows ([`temporal::windows::capture`]) and that of patterns
-//!   ([`temporal::capture`]), written by [`connector::snapshots`], and `command::state` keeps it together with the positions of the inputs and the results that are out.
+//!   ([`temporal::capture`]), written by [`connector::snapshots`] to a folder or an object store ([`connector::store`]), and `command::state` keeps it together with the positions of the inputs and the results that are out.
 //!   What memory has no room for while a run goes on ([`temporal::spill`]), of windows and of patterns, is in a file of its own ([`connector::spill`]).
 //! * **Changes.** [`live`] puts rules in service that may change one by one: a snapshot is a compiled base, the newer rules in its codes beside it, and what of the base
 //!   no longer counts. It is the one place where both paths meet in a running engine; whoever needs no changes needs no compiler.
@@ -68,7 +68,7 @@
 //! | `workload` | `codec`, `compile`, `event`, `flow`, `live`, `rule` |
 //! | `command` | `codec`, `compile`, `connector`, `decide`, `engine`, `event`, `expr`, `flow`, `id`, `live`, `matcher`, `parallel`, `reference`, `rule`, `service`, `snapshot`, `stream`, `tables`, `temporal`, `window`, `workload` |
 //!
-//! wgpu is named in `matcher/gpu` only, rdkafka in `connector/kafka`, arrow-flight and tonic in `service/flight`, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
+//! wgpu is named in `matcher/gpu` only, rdkafka in `connector/kafka`, object_store in `connector/store/s3`, arrow-flight and tonic in `service/flight`, and what serves (axum, tokio, sqlx) in `service`; printing and exit codes belong to `main.rs`.
 //!
 //! # Words, one for each idea
 //!

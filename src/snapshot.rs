@@ -68,6 +68,9 @@ pub struct Manifest {
     pub rows: u64,
     pub sources: Vec<Source>,
     pub parts: Vec<Part>,
+    /// Who wrote it, where no lock keeps others from writing; otherwise empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub writer: String,
 }
 
 /// Why a snapshot cannot be used.
@@ -77,12 +80,15 @@ pub enum Unusable {
     Damaged(String),
     /// Written by a later version of the program.
     Newer(u32),
+    /// The store cannot be asked now: what is there may well be sound.
+    Unreachable(String),
 }
 
 impl std::fmt::Display for Unusable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Damaged(what) => write!(f, "damaged: {what}"),
+            Self::Unreachable(what) => write!(f, "cannot be read: {what}"),
             Self::Newer(version) => {
                 write!(f, "written by a later version of the program, in format {version}; this one reads up to {FORMAT_VERSION}")
             }
@@ -137,6 +143,12 @@ impl Manifest {
     #[must_use]
     pub fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// Whether it says only whose the numbers after it are, and holds no state.
+    #[must_use]
+    pub const fn is_claim(&self) -> bool {
+        !self.writer.is_empty() && self.sources.is_empty() && self.parts.is_empty()
     }
 
     /// All chunks that it names.
@@ -202,6 +214,7 @@ mod tests {
             rows: u64::MAX,
             sources: vec![Source { name: "a\n\"ü".to_owned(), bytes: 1 << 60, head: String::new(), rows: 3 }],
             parts: vec![Part { name: "order".to_owned(), head: serde_json::json!({"latest": i64::MIN}), chunks: vec![chunk] }],
+            writer: String::new(),
         }
     }
 

@@ -177,7 +177,7 @@ fn wrong_imports(source: &Source, table: &[(String, BTreeSet<String>)]) -> Vec<S
 }
 
 /// Words of the outside world, and where they may stand: paths from src, by their beginning.
-const PLACES: [(&[&str], &[&str]); 11] = [
+const PLACES: [(&[&str], &[&str]); 13] = [
     (&["println!", "eprintln!", "print!", "eprint!", "dbg!", "process::exit"], &["main.rs"]),
     (&["wgpu", "pollster"], &["matcher/gpu/"]),
     (&["Instant::now", "SystemTime"], &["command/", "connector/kafka/", "main.rs", "engine/router/gpu.rs", "matcher/gpu/", "service/"]),
@@ -198,8 +198,10 @@ const PLACES: [(&[&str], &[&str]); 11] = [
     (&["todo!", "unimplemented!"], &[]),
     (&["rdkafka"], &["connector/kafka/"]),
     (&["arrow_flight", "tonic"], &["service/flight.rs"]),
-    (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken", "tokio_rustls"], &["service/", "command/audit.rs"]),
-    (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs"]),
+    (&["object_store", "reqwest"], &["connector/store/s3.rs"]),
+    (&["axum", "sqlx", "prometheus_client", "getrandom", "jsonwebtoken"], &["service/", "command/audit.rs"]),
+    (&["tokio_rustls"], &["service/", "connector/store/s3.rs"]),
+    (&["tokio"], &["service/", "command/audit.rs", "command/serve.rs", "connector/store/s3.rs"]),
     (&["clap", "indicatif", "tracing_subscriber"], &["main.rs", "command/"]),
 ];
 

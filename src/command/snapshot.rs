@@ -1,7 +1,8 @@
 //! `snapshot inspect`: what is in a folder of snapshots, and whether it is sound.
 
 use super::Failure;
-use crate::connector::snapshots::SnapshotFolder;
+use crate::connector::snapshots::Snapshots;
+use crate::connector::store::Store;
 use crate::rule::window::length;
 use crate::snapshot::{Chunk, Manifest};
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::path::Path;
 /// # Errors
 /// No snapshots, or one that is damaged: after all of them are shown.
 pub fn inspect(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let folder = SnapshotFolder::look(path);
+    let folder = Snapshots::look(Store::Folder(path.to_owned()));
     let numbers = folder.numbers()?;
     if numbers.is_empty() {
         return Err(format!("{}: there are no snapshots", path.display()).into());

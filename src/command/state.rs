@@ -8,9 +8,10 @@ use super::findings;
 use super::matching::{self, Progress};
 use super::order::Order;
 use super::windows::{Stage, limits, windows};
-use crate::connector::snapshots::{SnapshotFolder, SnapshotWriter};
+use crate::connector::snapshots::{SnapshotWriter, Snapshots};
 use crate::connector::source::{EventReader, EventSource};
 use crate::connector::spill::SpillFile;
+use crate::connector::store::Store;
 use crate::id::FieldId;
 use crate::snapshot::{Manifest, Part, Source, Unusable};
 use crate::stream::definitions;
@@ -112,7 +113,7 @@ pub(super) fn start(
     let (mut windows, patterns, positions, keeper) = match &state.snapshot {
         None => (fresh(), fresh_patterns()?, Vec::new(), None),
         Some(path) => {
-            let folder = SnapshotFolder::open(path)?;
+            let folder = Snapshots::open(Store::Folder(path.clone()))?;
             match newest(&folder, artifact, options, &settings, progress)? {
                 None => (fresh(), fresh_patterns()?, source.positions()?, Some(Keeper::new(folder, None, artifact, options, state)?)),
                 Some(Found { manifest, windows, patterns, kept, dropped }) => {
@@ -152,7 +153,7 @@ struct Found {
 }
 
 fn newest(
-    folder: &SnapshotFolder,
+    folder: &Snapshots,
     artifact: &Artifact,
     options: &matching::Options,
     settings: &Settings,
@@ -160,7 +161,7 @@ fn newest(
 ) -> Result<Option<Found>, Failure> {
     let (numbers, lateness) = (folder.numbers()?, options.allowed_lateness);
     for number in &numbers {
-        let about = |what: &dyn std::fmt::Display| format!("{}: snapshot {number}: {what}", folder.path().display());
+        let about = |what: &dyn std::fmt::Display| format!("{}: snapshot {number}: {what}", folder.place());
         let found = folder
             .manifest(*number)
             .and_then(|manifest| restored(folder, manifest, artifact, options, settings).map_err(Unusable::Damaged));
@@ -185,11 +186,11 @@ fn newest(
     if numbers.is_empty() {
         return Ok(None);
     }
-    Err(format!("{}: no snapshot there is sound; without them the run would begin anew", folder.path().display()).into())
+    Err(format!("{}: no snapshot there is sound; without them the run would begin anew", folder.place()).into())
 }
 
 fn restored(
-    folder: &SnapshotFolder,
+    folder: &Snapshots,
     manifest: Manifest,
     artifact: &Artifact,
     options: &matching::Options,
@@ -230,7 +231,7 @@ fn restored(
 }
 
 fn restored_patterns(
-    folder: &SnapshotFolder,
+    folder: &Snapshots,
     manifest: &Manifest,
     artifact: &Artifact,
     options: &matching::Options,
@@ -339,7 +340,7 @@ enum Job {
 
 impl Keeper {
     fn new(
-        folder: SnapshotFolder,
+        folder: Snapshots,
         last: Option<Manifest>,
         artifact: &Artifact,
         options: &matching::Options,
@@ -355,8 +356,9 @@ impl Keeper {
             rows: from.map_or(0, |(_, rows)| rows),
             sources: Vec::new(),
             parts: Vec::new(),
+            writer: String::new(),
         };
-        let told = Told { folder: folder.path().to_owned(), from, last: from.unwrap_or_default(), written: 0 };
+        let told = Told { folder: state.snapshot.clone().unwrap_or_default(), from, last: from.unwrap_or_default(), written: 0 };
         let (queue, jobs) = sync_channel(WAITING);
         let writer = std::thread::spawn(move || write(folder, last, &jobs));
         Ok(Self {
@@ -509,7 +511,7 @@ impl Drop for Keeper {
 }
 
 /// Packs and writes chunks as they come, and commits; `last` is the snapshot that the run went on from.
-fn write(folder: SnapshotFolder, last: Option<Manifest>, jobs: &Receiver<Job>) -> Result<(), String> {
+fn write(folder: Snapshots, last: Option<Manifest>, jobs: &Receiver<Job>) -> Result<(), String> {
     let mut writer = SnapshotWriter::new(folder, last);
     while let Ok(job) = jobs.recv() {
         match job {

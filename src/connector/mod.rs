@@ -4,7 +4,8 @@
 //! * [`kafka`]: topics of Kafka.
 //! * [`source`]: event batches from several inputs in order.
 //! * [`sink`]: results to a file or to standard output.
-//! * [`snapshots`]: state to a folder, and back.
+//! * [`store`]: things by their names, in a folder or in an object store.
+//! * [`snapshots`]: state to such a place, and back.
 //! * [`spill`]: state that memory has no room for, while a run goes on.
 
 pub mod file;
@@ -13,6 +14,7 @@ pub mod sink;
 pub mod snapshots;
 pub mod source;
 pub mod spill;
+pub mod store;
 
 pub use sink::ResultWriter;
 pub use source::{EventReader, EventSource, ReadBatch, Reject};

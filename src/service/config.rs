@@ -1,6 +1,8 @@
 //! What a process is told: one TOML file, of which each key may be overridden by an environment variable.
 
 use crate::connector::kafka::config::Config as Kafka;
+use crate::connector::store::S3_SCHEME;
+use crate::connector::store::config::{Config as S3, check_place};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ pub struct Config {
     pub auth: Auth,
     pub registry: Registry,
     pub store: Store,
+    pub s3: S3,
     pub engine: Engine,
     pub journal: Journal,
     pub kafka: Kafka,
@@ -112,7 +115,7 @@ pub struct Registry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// A folder, `file://…` or plain, that all processes of a registry reach; empty: `artifacts` in the data folder.
+    /// A folder, `file://…` or plain, that all processes of a registry reach, or `s3://bucket/prefix`; empty: `artifacts` in the data folder.
     pub url: String,
 }
 
@@ -129,9 +132,9 @@ pub struct Engine {
     pub waiting_max: usize,
     /// How late events may come.
     pub allowed_lateness_ms: u64,
-    /// How often the state of each partition is written to disk.
+    /// How often the state of each partition is written.
     pub snapshot_ms: u64,
-    /// Where it is: a folder that all processes of a consumer group reach; empty: `state` in the data folder.
+    /// Where it is: a folder that all processes of a consumer group reach, or `s3://bucket/prefix`; empty: `state` in the data folder.
     pub state_dir: PathBuf,
     /// Whether windows and patterns may begin with nothing where a consumer group has read before and no snapshot is found; otherwise that is an error, and nothing is read.
     pub state_may_be_missing: bool,
@@ -206,6 +209,7 @@ impl Default for Config {
             auth: Auth::default(),
             registry: Registry::default(),
             store: Store::default(),
+            s3: S3::default(),
             engine: Engine::default(),
             journal: Journal::default(),
             kafka: Kafka::default(),
@@ -314,6 +318,7 @@ impl Config {
             }
         };
         let mut shown = self.clone();
+        hide(&mut shown.s3.secret_access_key);
         hide(&mut shown.kafka.security.password);
         hide(&mut shown.kafka.avro.password);
         let is_secret = |name: &str| ["password", "secret", ".pem", "sasl.oauthbearer.config"].iter().any(|part| name.contains(part));
@@ -346,26 +351,45 @@ impl Config {
         }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(format!("{key} is 0; it must be at least 1")),
-            None => self.store_folder().and(self.flight.address()).and_then(|_| self.kafka.check()),
+            None => self.places().and(self.flight.address()).and_then(|_| self.kafka.check()),
         }
     }
 
-    /// Where the store is.
+    fn places(&self) -> Result<(), String> {
+        for (key, place) in [("store.url", self.store_place()?), ("engine.state_dir", self.state_dir())] {
+            if place.to_string_lossy().starts_with(S3_SCHEME) {
+                let sound = place.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(check_place);
+                sound.map_err(|error| format!("{key}: {error}"))?;
+            }
+        }
+        self.s3.check()
+    }
+
+    /// Where the store is: a folder, or `s3://…`.
     ///
     /// # Errors
-    /// A URL that names no folder.
-    pub fn store_folder(&self) -> Result<PathBuf, String> {
+    /// A URL that names neither.
+    pub fn store_place(&self) -> Result<PathBuf, String> {
         let url = &self.store.url;
         match url.strip_prefix("file://") {
-            None if url.is_empty() => Ok(self.data_dir.join("artifacts")),
-            None if url.contains("://") => Err(format!("store.url is `{url}`; it must be a folder, `file:///…` or a path")),
+            None if url.is_empty() => Ok(self.artifacts_dir()),
+            None if url.starts_with(S3_SCHEME) => Ok(PathBuf::from(url)),
+            None if url.contains("://") => {
+                Err(format!("store.url is `{url}`; it must be a folder, `file:///…` or a path, or `s3://bucket/prefix`"))
+            }
             None => Ok(PathBuf::from(url)),
             Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
             Some(_) => Err(format!("store.url is `{url}`; behind `file://` comes a whole path, which begins with `/`")),
         }
     }
 
-    /// Where the state of streams is.
+    /// Where artifacts are that come from or go to nowhere else, and those that were fetched.
+    #[must_use]
+    pub fn artifacts_dir(&self) -> PathBuf {
+        self.data_dir.join("artifacts")
+    }
+
+    /// Where the state of streams is: a folder, or `s3://…`.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         if self.engine.state_dir.as_os_str().is_empty() { self.data_dir.join("state") } else { self.engine.state_dir.clone() }
@@ -448,7 +472,7 @@ mod tests {
         assert_eq!(config.http.body_bytes_max, Http::default().body_bytes_max);
         assert_eq!(read("[registry]\nurl = \"postgres://h/d\"", &[]).unwrap().registry_url(), "postgres://h/d");
         assert_eq!(read("data_dir = \"d\"", &[]).unwrap().registry_url(), "sqlite://d/registry.db?mode=rwc");
-        let store = |url: &str| read(&format!("data_dir = \"d\"\n[store]\nurl = \"{url}\""), &[]).unwrap().store_folder().unwrap();
+        let store = |url: &str| read(&format!("data_dir = \"d\"\n[store]\nurl = \"{url}\""), &[]).unwrap().store_place().unwrap();
         assert_eq!([store(""), store("s/t"), store("file:///s t")], ["d/artifacts", "s/t", "/s t"].map(PathBuf::from));
     }
 
@@ -458,6 +482,7 @@ mod tests {
             password = \"PLANTED\"\n[kafka.properties]\n\"ssl.key.password\" = \"PLANTED\"\n\"linger.ms\" = \"7\"\n";
         let mut config: Config = toml::from_str(text).unwrap();
         config.kafka.avro.password = "PLANTED".to_owned();
+        config.s3.secret_access_key = "PLANTED".to_owned();
         let shown = |config: &Config| toml::to_string(config).unwrap();
         assert!(shown(&config).contains("PLANTED"), "an open configuration is noticed");
         let hidden = shown(&config.without_secrets());
@@ -486,6 +511,13 @@ mod tests {
         wrong("[registry]\npoll_ms = 0", &[], &["registry.poll_ms"]);
         wrong("[store]\nurl = \"gopher://x/y\"", &[], &["store.url", "gopher", "a folder"]);
         wrong("[store]\nurl = \"file://x/y\"", &[], &["store.url", "whole path"]);
+        wrong("[s3]\naccess_key_id = \"a\"", &[], &["secret_access_key", "give both"]);
+        wrong("[s3]\nendpoint = \"http://h\"", &[], &["s3.endpoint", "s3.allow_http"]);
+        wrong("[s3]\nendpoint = \"h:9000\"", &[], &["s3.endpoint", "https://"]);
+        wrong("[s3]\nendpont = \"h\"", &[], &["line 2", "unknown field `endpont`"]);
+        let part = if cfg!(feature = "s3") { "names no bucket" } else { "without the feature `s3`" };
+        wrong("[store]\nurl = \"s3:///p\"", &[], &["store.url", part]);
+        wrong("[engine]\nstate_dir = \"s3://\"", &[], &["engine.state_dir", part]);
         wrong("[engine]\nbackend = \"tpu\"", &[], &["line 2", "`cpu`, `gpu`, `auto`"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "many")], &["DYNAMIC_CEP_ENGINE_THREADS=many", "expected usize"]);
         wrong("", &[("DYNAMIC_CEP_ENGINE_THREADS", "-1")], &["DYNAMIC_CEP_ENGINE_THREADS=-1"]);

@@ -14,9 +14,10 @@ use super::registry::{ALL, Active, Actor, Edit, Registry, SCHEMA, Scheduled, Ten
 use super::scorer::{Scorer, Settings as ScorerSettings, Shared};
 use super::sensitive::{self, Sensitive};
 use super::sources::{self, Lists};
-use super::store::{Kind, Store, make_folder};
+use super::store::{Artifacts, Kind, aside, make_folder};
 use crate::compile::files::RuleFiles;
 use crate::compile::{Context, compile};
+use crate::connector::store::Store;
 use crate::engine::router::Choice;
 use crate::event::Schema;
 use crate::live::{LiveEngine, Settings as LiveSettings};
@@ -54,7 +55,9 @@ pub struct Service {
     pub shared: Arc<Shared>,
     /// Who may sign tokens, where they are taken.
     pub jwt: Option<Jwt>,
-    pub(super) store: Store,
+    pub(super) store: Artifacts,
+    /// Where state is.
+    state: Store,
     keys: RwLock<Keys>,
     running: RwLock<Option<Arc<Running>>>,
     /// The versions in service. Whoever changes what is in service holds it.
@@ -93,14 +96,14 @@ impl Service {
         let about = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
         let folder = config.data_dir.clone();
         make_folder(&folder).map_err(|error| about(&folder.display().to_string(), &error))?;
-        let stored = config.store_folder()?;
-        let store = Store::open(stored.clone()).map_err(|error| about(&stored.display().to_string(), &error))?;
+        let (store, state) = places(&config).await?;
         let registry = Registry::open(&config.registry_url()).await.map_err(|error| about("the registry cannot be opened", &error))?;
         let jwt = Jwt::open(&config.auth.jwt).await?;
         let service = Self {
             registry,
             jwt,
             store,
+            state,
             metrics: Arc::new(Metrics::new(config.metrics.tenants_max, config.metrics.rules_max)),
             shared: Arc::new(Shared::new(&config.limits)),
             keys: RwLock::default(),
@@ -232,7 +235,7 @@ impl Service {
         let kafka = self.begin_kafka(&live, &stream, &journal.name)?;
         let settings = ScorerSettings {
             stream,
-            folder: config.state_dir().join(&journal.name),
+            place: self.state.join(&journal.name),
             every: Duration::from_millis(config.engine.snapshot_ms),
             events: config.journal.events,
             waiting_max: config.engine.waiting_max,
@@ -259,7 +262,7 @@ impl Service {
         let settings = super::kafka::Settings {
             live: Arc::clone(live),
             stream: stream.clone(),
-            folder: config.state_dir().join(&config.kafka.group),
+            place: self.state.join(&config.kafka.group),
             every: Duration::from_millis(config.engine.snapshot_ms),
             state_may_be_missing: config.engine.state_may_be_missing,
             output: config.kafka.output.clone(),
@@ -475,6 +478,16 @@ impl Service {
             running.scorer.stop();
         }
     }
+}
+
+/// Opens where artifacts and state are.
+async fn places(config: &Config) -> Result<(Artifacts, Store), String> {
+    let (stored, cache, state, s3) = (config.store_place()?, config.artifacts_dir(), config.state_dir(), config.s3.clone());
+    aside(move || {
+        let store = Artifacts::open(Store::open(&stored, &s3)?, cache);
+        Ok((store.map_err(|error| format!("{}: {error}", stored.display()))?, Store::open(&state, &s3)?))
+    })
+    .await
 }
 
 /// Asks whether the rules of a version can be had.

@@ -4,6 +4,7 @@ use super::core::{Service, parsed};
 use super::deploy::{self, Entry, status};
 use super::problem::Problem;
 use super::registry::{Active, Edit, Said};
+use super::store::aside;
 use crate::event::Schema;
 use crate::live::{Change, LiveEngine, Snapshot};
 use crate::rule::Diagnostic;
@@ -56,7 +57,7 @@ impl Service {
             deployed.revision = said.revision;
             return Ok(());
         };
-        let (entries, missing) = self.entries(&deployed.entries, &said);
+        let (entries, missing) = self.entries(&deployed.entries, &said).await;
         match self.running() {
             Some(running) => {
                 let put = put_in_service(&running.live, &running.schema, deployed.entries.clone(), entries.clone()).await;
@@ -82,7 +83,7 @@ impl Service {
     ) -> Result<String, Problem> {
         let running = self.needed()?;
         let said = edit.said().await?;
-        let (entries, missing) = self.entries(&deployed.entries, &said);
+        let (entries, missing) = self.entries(&deployed.entries, &said).await;
         check(&entries, &missing)?;
         self.together(&deployed.entries, &entries)?;
         self.shared.limits.in_service(&deployed.entries, &entries)?;
@@ -131,7 +132,7 @@ impl Service {
         });
         said.active.push((active.clone(), version.hash));
         said.active.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let (after, missing) = self.entries(&deployed.entries, &said);
+        let (after, missing) = self.entries(&deployed.entries, &said).await;
         if let Some((_, problem)) = missing.iter().find(|(one, _)| one == active) {
             return Err(Problem::internal(problem));
         }
@@ -139,14 +140,21 @@ impl Service {
     }
 
     /// The versions that the registry says are in service, and those whose rules are missing: what was in service in their place stays.
-    fn entries(&self, known: &[Entry], said: &Said) -> (Vec<Entry>, Vec<Missing>) {
+    async fn entries(&self, known: &[Entry], said: &Said) -> (Vec<Entry>, Vec<Missing>) {
         let (mut entries, mut missing) = (Vec::new(), Vec::new());
         for (active, hash) in &said.active {
             let Active { tenant, rule_set, version, shadow } = active;
             let of_set = said.switches.iter().filter(|switch| switch.tenant == *tenant && switch.rule_set == *rule_set);
             let switched = of_set.filter_map(|switch| Some((switch.rule.clone(), status(&switch.status)?))).collect();
             let there = known.iter().find(|entry| *entry.hash == **hash).map(|entry| Arc::clone(&entry.artifact));
-            match there.map_or_else(|| self.store.get(hash), Ok) {
+            let got = match there {
+                Some(artifact) => Ok(artifact),
+                None => {
+                    let (store, hash) = (self.store.clone(), hash.clone());
+                    aside(move || store.get(&hash)).await
+                }
+            };
+            match got {
                 Ok(artifact) => entries.push(Entry {
                     tenant: tenant.as_str().into(),
                     rule_set: rule_set.as_str().into(),

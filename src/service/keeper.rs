@@ -1,14 +1,14 @@
-//! The state of one stream on disk: snapshots that are copied in steps between batches and written beside them, each with the position in the source that it is of.
+//! The state of one stream in a store: snapshots that are copied in steps between batches and written beside them, each with the position in the source that it is of.
 //!
 //! A snapshot that cannot be written is given up, and told of; the next one has all of the state again. Events go on being judged meanwhile.
 
-use crate::connector::snapshots::{SnapshotFolder, SnapshotWriter};
+use crate::connector::snapshots::{SnapshotWriter, Snapshots};
+use crate::connector::store::Store;
 use crate::live::Snapshot as Rules;
 use crate::snapshot::{Manifest, Source, Unusable};
 use crate::stream::saved::{Copied, Copy};
 use crate::stream::{Broken, Settings, Stream};
 use crate::temporal::steps::STEP_WORDS;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -64,14 +64,14 @@ pub struct Found {
 }
 
 impl Keeper {
-    /// Opens the folder of a stream, which is made where there is none, and finds the newest state in it that is sound and of a position up to `until`.
+    /// Opens the place of a stream, where a folder is made if there is none, and finds the newest state in it that is sound and of a position up to `until`.
     ///
     /// # Errors
-    /// A folder that cannot be read or written; snapshots of which none can be used, though one should be.
-    pub fn open(folder: &Path, source: &str, settings: &Settings, rules: &Arc<Rules>, until: u64) -> Result<(Self, Option<Found>), String> {
+    /// A place that cannot be read or written; snapshots of which none can be used, though one should be.
+    pub fn open(place: &Store, source: &str, settings: &Settings, rules: &Arc<Rules>, until: u64) -> Result<(Self, Option<Found>), String> {
         let begun = Instant::now();
         let folder = loop {
-            match SnapshotFolder::open(folder) {
+            match Snapshots::open(place.clone()) {
                 Ok(folder) => break folder,
                 Err(problem) if begun.elapsed() > PATIENCE => return Err(problem),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
@@ -81,10 +81,10 @@ impl Keeper {
         let numbers = folder.numbers()?;
         let mut found = None;
         for number in &numbers {
-            let about = |what: &dyn std::fmt::Display| format!("{}: snapshot {number}: {what}", folder.path().display());
+            let about = |what: &dyn std::fmt::Display| format!("{}: snapshot {number}: {what}", folder.place());
             let manifest = match folder.manifest(*number) {
                 Ok(manifest) => manifest,
-                Err(newer @ Unusable::Newer(_)) => return Err(about(&newer)),
+                Err(unusable @ (Unusable::Newer(_) | Unusable::Unreachable(_))) => return Err(about(&unusable)),
                 Err(damaged) => {
                     tracing::warn!(problem = about(&damaged), "a snapshot cannot be used");
                     continue;
@@ -97,15 +97,22 @@ impl Keeper {
                     &"it was taken with another engine.allowed_lateness_ms; give the same one, or remove the folder and with it the state",
                 ));
             }
+            let mut unreachable = None;
             let mut read = |part: &str, number: usize| {
                 let chunk = manifest.part(part).and_then(|part| part.chunks.get(number)).ok_or("a chunk is not named")?;
-                folder.chunk(chunk).map_err(|unusable| unusable.to_string())
+                folder.chunk(chunk).map_err(|unusable| {
+                    let told = unusable.to_string();
+                    unreachable = matches!(unusable, Unusable::Unreachable(_)).then(|| told.clone());
+                    told
+                })
             };
             match Stream::restored(settings.clone(), rules, &manifest, &mut read) {
                 Ok((stream, _)) => {
                     found = Some((manifest, Found { stream, position }));
                     break;
                 }
+                // A store that does not answer is no reason to begin with less than it holds.
+                Err(_) if unreachable.is_some() => return Err(about(&unreachable.unwrap_or_default())),
                 Err(damaged) => tracing::warn!(problem = about(&damaged), "a snapshot cannot be used"),
             }
         }
@@ -162,6 +169,7 @@ impl Keeper {
             rows: position,
             sources: vec![source],
             parts: copy.parts.clone(),
+            writer: String::new(),
         };
         let (queue, jobs) = sync_channel(WAITING);
         let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || write(writer, &jobs));
@@ -255,6 +263,15 @@ impl Keeper {
         self.settle(stream, false)
     }
 
+    /// Whether another process has taken the place of the snapshots, so that none can be written any more.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        match &self.work {
+            Work::Idle(writer) => writer.is_lost(),
+            Work::Flight(_) | Work::Between => false,
+        }
+    }
+
     /// Whether a snapshot is being taken.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
@@ -326,7 +343,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, TimestampMillisecondArray};
     use bytes::Bytes;
     use std::io;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     const RULES: &str = "rules:\n\
         - {id: often, when: 'COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL \'\'1\'\' MINUTE PRECEDING AND CURRENT ROW) > 3'}\n\
@@ -362,7 +379,7 @@ mod tests {
     #[test]
     fn a_stream_goes_on_from_its_last_snapshot() {
         let (rules, folder) = (rules(), tempfile::tempdir().unwrap());
-        let open = |until| Keeper::open(folder.path(), "here", &settings(), &rules, until).unwrap();
+        let open = |until| Keeper::open(&Store::Folder(folder.path().to_owned()), "here", &settings(), &rules, until).unwrap();
         let mut whole = Stream::new(settings());
         let (mut keeper, found) = open(u64::MAX);
         assert!(found.is_none());
@@ -396,7 +413,7 @@ mod tests {
         let run = |forgets: bool| {
             let folder = tempfile::tempdir().unwrap();
             let own = folder.path().join("state");
-            let (mut keeper, _) = Keeper::open(&own, "here", &settings(), &rules, u64::MAX).unwrap();
+            let (mut keeper, _) = Keeper::open(&Store::Folder(own.clone()), "here", &settings(), &rules, u64::MAX).unwrap();
             let mut stream = Stream::new(settings());
             told(&mut stream, &rules, 0..40);
             keeper.take(&mut stream, 40).unwrap();
@@ -411,7 +428,7 @@ mod tests {
             let last = keeper.take(&mut stream, 80);
             drop(keeper);
             let right = told(&mut stream, &rules, 80..160);
-            let (_, found) = Keeper::open(&own, "here", &settings(), &rules, u64::MAX).unwrap();
+            let (_, found) = Keeper::open(&Store::Folder(own.clone()), "here", &settings(), &rules, u64::MAX).unwrap();
             let mut found = found.expect("a snapshot");
             last.is_ok() && found.position == 80 && told(&mut found.stream, &rules, 80..160) == right
         };

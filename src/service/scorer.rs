@@ -14,6 +14,7 @@ use super::sensitive::Sensitive;
 use crate::codec::json::JsonDecoder;
 use crate::codec::lines;
 use crate::codec::{Decoded, Decoder, Request as ReadRequest};
+use crate::connector::store::Store;
 use crate::event::{EventBatch, Schema};
 use crate::id::FieldId;
 use crate::live::{LiveEngine, Snapshot};
@@ -26,7 +27,6 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -163,7 +163,7 @@ pub struct Scorer {
 pub struct Settings {
     pub stream: StreamSettings,
     /// Where snapshots of the state are.
-    pub folder: PathBuf,
+    pub place: Store,
     /// How often one is taken.
     pub every: Duration,
     /// Events of the journal that state is made of where there is no snapshot.
@@ -188,7 +188,7 @@ impl Scorer {
     ) -> Result<Self, String> {
         let rules = live.snapshot();
         let next = journal.next_row();
-        let (keeper, found) = Keeper::open(&settings.folder, &journal.name, &settings.stream, &rules, next)?;
+        let (keeper, found) = Keeper::open(&settings.place, &journal.name, &settings.stream, &rules, next)?;
         let (mut stream, from) = match found {
             Some(found) => (found.stream, found.position),
             None => (Stream::new(settings.stream.clone()), next.saturating_sub(settings.events)),

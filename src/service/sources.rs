@@ -4,7 +4,7 @@ use super::core::{PushedFile, Service};
 use super::problem::Problem;
 use super::registry::{Active, Actor, Edit, Version};
 use super::sensitive::Sensitive;
-use super::store::Kind;
+use super::store::{Kind, aside};
 use crate::compile::files::RuleFiles;
 use crate::rule::Limits;
 use base64::Engine;
@@ -97,7 +97,9 @@ impl ListEdit {
 pub(super) async fn keep(service: &Service, edit: &mut Edit, version: &Version, files: &[PushedFile], lists: Lists) -> Result<(), Problem> {
     let sources = Sources { files: files.iter().map(File::of).collect(), lists };
     let bytes = serde_json::to_vec(&sources).map_err(|error| Problem::internal(&error))?;
-    let hash = service.store.put(Kind::Sources, &bytes).map_err(|error| Problem::internal(&error))?;
+    let store = service.store.clone();
+    let put = aside(move || store.put(Kind::Sources, &bytes).map_err(|error| error.to_string()));
+    let hash = put.await.map_err(|error| Problem::internal(&error))?;
     Ok(edit.add_sources(version, &hash).await?)
 }
 
@@ -113,7 +115,8 @@ impl Service {
             }
             return Err(Problem::conflict(format!("of version {version} of {tenant}/{rule_set} no files are kept; push it again")));
         };
-        let bytes = self.store.sources(&hash).map_err(|error| Problem::internal(&error))?;
+        let store = self.store.clone();
+        let bytes = aside(move || store.sources(&hash)).await.map_err(|error| Problem::internal(&error))?;
         serde_json::from_slice(&bytes).map_err(|error| Problem::internal(&error))
     }
 

@@ -1,5 +1,6 @@
-//! Compiled rules, and the files that they were made of, by their hashes, in a folder.
+//! Compiled rules, and the files that they were made of, by their hashes.
 
+use crate::connector::store::Store;
 use crate::tables::Artifact;
 use std::fs;
 use std::io;
@@ -14,27 +15,31 @@ pub enum Kind {
     Sources,
 }
 
-/// The folder.
+impl Kind {
+    fn name(self, hash: &str) -> String {
+        match self {
+            Self::Artifact => format!("{hash}.dcep"),
+            Self::Sources => format!("{hash}.json"),
+        }
+    }
+}
+
+/// The place for them, and a folder of this process where artifacts are mapped from: the same, or one to which they are fetched once.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct Artifacts {
+    store: Store,
     folder: PathBuf,
 }
 
-impl Store {
-    /// Opens a folder, which is made where there is none.
+impl Artifacts {
+    /// Opens a place; artifacts of an object store are fetched to `cache`. Folders are made where there are none.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(folder: PathBuf) -> io::Result<Self> {
+    pub fn open(store: Store, cache: PathBuf) -> io::Result<Self> {
+        let folder = store.folder().cloned().unwrap_or(cache);
         make_folder(&folder)?;
-        Ok(Self { folder })
-    }
-
-    fn path(&self, kind: Kind, hash: &str) -> PathBuf {
-        self.folder.join(match kind {
-            Kind::Artifact => format!("{hash}.dcep"),
-            Kind::Sources => format!("{hash}.json"),
-        })
+        Ok(Self { store, folder })
     }
 
     /// Keeps what these bytes are; their hash. They are there whole, or not at all.
@@ -43,14 +48,9 @@ impl Store {
     /// What the system says.
     pub fn put(&self, kind: Kind, bytes: &[u8]) -> io::Result<String> {
         let hash = blake3::hash(bytes).to_hex().to_string();
-        let path = self.path(kind, &hash);
-        if !path.exists() {
-            // Processes of other machines may write the same at the same time, and have the same number.
-            let mut nonce = [0_u8; 8];
-            getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
-            let unfinished = self.folder.join(format!("{hash}.{:016x}.unfinished", u64::from_le_bytes(nonce)));
-            write_whole(&unfinished, bytes)?;
-            fs::rename(&unfinished, &path)?;
+        let name = kind.name(&hash);
+        if !self.store.has(&name)? {
+            self.store.put(&name, bytes)?;
         }
         Ok(hash)
     }
@@ -60,19 +60,35 @@ impl Store {
     /// # Errors
     /// One that is not there, or is not what it was.
     pub fn get(&self, hash: &str) -> Result<Arc<Artifact>, String> {
-        let path = self.path(Kind::Artifact, hash);
-        Artifact::open(&path).map(Arc::new).map_err(|error| format!("{}: {error}", path.display()))
+        let name = Kind::Artifact.name(hash);
+        let path = self.folder.join(&name);
+        let open = || Artifact::open(&path).map(Arc::new).map_err(|error| format!("{}: {error}", path.display()));
+        if self.store.folder().is_some() {
+            return open();
+        }
+        // What was fetched once is there whole; where it is damaged since, it is fetched again.
+        if let Ok(artifact) = open() {
+            return Ok(artifact);
+        }
+        let bytes = self.checked(Kind::Artifact, hash)?;
+        let cache = Store::Folder(self.folder.clone());
+        cache.put(&name, &bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+        open()
     }
 
     /// The files with this hash.
     ///
     /// # Errors
-    /// As [`Store::get`].
+    /// As [`Artifacts::get`].
     pub fn sources(&self, hash: &str) -> Result<Vec<u8>, String> {
-        let path = self.path(Kind::Sources, hash);
-        let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        self.checked(Kind::Sources, hash)
+    }
+
+    fn checked(&self, kind: Kind, hash: &str) -> Result<Vec<u8>, String> {
+        let name = kind.name(hash);
+        let bytes = self.store.get(&name).map_err(|error| format!("{}: {name}: {error}", self.store))?;
         if blake3::hash(&bytes).to_hex().as_str() != hash {
-            return Err(format!("{}: it is not what it was", path.display()));
+            return Err(format!("{}: {name}: it is not what it was", self.store));
         }
         Ok(bytes)
     }
@@ -86,10 +102,10 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Writes a file and has it on disk.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use io::Write;
-    let mut file = fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Does what may have to wait for a disk or for another machine, where nobody else has to wait for it.
+///
+/// # Errors
+/// What `work` says, or that it ended otherwise.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }

@@ -6,6 +6,7 @@ use super::transit::Transit;
 use crate::connector::kafka::Partition;
 use crate::connector::kafka::config::Output;
 use crate::connector::kafka::source::{Messages, Owner, Position};
+use crate::connector::store::Store;
 use crate::event::{EventBatch, Schema};
 use crate::live::{LiveEngine, Snapshot as Rules};
 use crate::service::answer::{self, Told};
@@ -18,7 +19,6 @@ use crate::temporal::finding::json as json_of;
 use arrow::ipc::writer::StreamWriter;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub struct Settings {
     pub live: Arc<LiveEngine>,
     pub stream: StreamSettings,
     /// Where state is.
-    pub folder: PathBuf,
+    pub place: Store,
     /// How often a snapshot is taken.
     pub every: Duration,
     /// Whether windows and patterns may begin with nothing where others have read before.
@@ -111,7 +111,7 @@ impl Partitions {
     /// Goes on with snapshots, and begins those that are due: they are of what was committed, so what is under way is waited for.
     ///
     /// # Errors
-    /// What was under way and could not be put out.
+    /// What was under way and could not be put out; state that another process keeps now.
     pub fn keep(&mut self) -> Result<(), String> {
         for held in self.held.values_mut().filter(|held| held.next >= held.untold) {
             let position = held.next.cast_unsigned();
@@ -122,6 +122,10 @@ impl Partitions {
                 held.keeper.go_on(&mut held.stream)
             };
             self.settings.metrics.snapshot(kept.as_ref().map(Option::is_some).map_err(String::as_str));
+            if held.keeper.is_lost() {
+                // Another process holds the partition, or has held it for a moment: what the group says now is found by joining it anew.
+                return kept.map(drop);
+            }
         }
         Ok(())
     }
@@ -147,10 +151,10 @@ impl Owner for Partitions {
         }
         let settings = &self.settings;
         let begun = Instant::now();
-        let folder = settings.folder.join(&*partition.topic).join(partition.number.to_string());
+        let place = settings.place.join(&partition.topic).join(&partition.number.to_string());
         let rules = settings.live.snapshot();
         let until = position.cast_unsigned();
-        let (mut keeper, found) = Keeper::open(&folder, &partition.to_string(), &settings.stream, &rules, until)?;
+        let (mut keeper, found) = Keeper::open(&place, &partition.to_string(), &settings.stream, &rules, until)?;
         let (mut stream, mut next) = match found {
             Some(found) => (found.stream, found.position.cast_signed()),
             None => (Stream::new(settings.stream.clone()), position),
@@ -158,9 +162,8 @@ impl Owner for Partitions {
         let begins = stream.generation().is_none();
         stream.follow(&rules).map_err(|broken| broken.to_string())?;
         if begins && !is_first && stream.has_state() && !settings.state_may_be_missing {
-            let folder = folder.display();
             return Err(format!(
-                "{partition}: the group has read up to {position}, and there is no state of that in {folder}; have the folder there, or say \
+                "{partition}: the group has read up to {position}, and there is no state of that in {place}; have it there, or say \
                  engine.state_may_be_missing = true, and windows and patterns begin with nothing"
             ));
         }
