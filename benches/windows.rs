@@ -6,8 +6,9 @@ mod stream;
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, TimestampMillisecondArray};
 use arrow::datatypes::Int64Type;
 use criterion::{Criterion, Throughput, criterion_group};
-use dynamic_cep::connector::snapshots::SnapshotFolder;
+use dynamic_cep::connector::snapshots::Snapshots;
 use dynamic_cep::connector::spill::SpillFile;
+use dynamic_cep::connector::store::Store;
 use dynamic_cep::event::{EventBatch, Schema};
 use dynamic_cep::rule::lists::Lists;
 use dynamic_cep::rule::window::NamedWindow;
@@ -125,7 +126,7 @@ fn snapshots(_: &mut Criterion) {
         let definitions: Vec<String> = (0..windows.len()).map(|number| number.to_string()).collect();
         let (mut state, mut next) = filled(&windows, KEYS as usize * 10 / BATCH);
         let folder = tempfile::tempdir().expect("a folder");
-        let open = || SnapshotFolder::open(folder.path()).expect("a folder of snapshots");
+        let open = || Snapshots::open(Store::Folder(folder.path().to_owned())).expect("a folder of snapshots");
         // The first one at once, the second beside the stream: nothing may be left out.
         let start = Instant::now();
         let written = write_beside(open(), &mut state, &definitions, || None);
@@ -180,7 +181,7 @@ struct Written {
 
 /// Takes a snapshot of windows of one group: a thread packs and writes what is copied between batches.
 fn write_beside(
-    mut folder: SnapshotFolder,
+    mut folder: Snapshots,
     state: &mut Windows,
     definitions: &[String],
     mut next: impl FnMut() -> Option<EventBatch>,

@@ -6,6 +6,7 @@ use crate::support::{project, told};
 use dynamic_cep::command::matching::{self, Emit, Options, Progress, Summary};
 use dynamic_cep::command::{snapshot, state};
 use dynamic_cep::connector::source::EventSource;
+use dynamic_cep::connector::store::Store;
 use dynamic_cep::event::{Schema, Value as Event};
 use dynamic_cep::rule::Diagnostic;
 use dynamic_cep::snapshot::{Manifest, Part};
@@ -409,7 +410,7 @@ fn what_does_not_fit_a_snapshot_is_refused() {
     let rest = runs.run(&wait, &runs.state()).expect("the rest").1;
     assert_eq!(lines(&first) + lines(&rest), lines(&whole));
 
-    let _lock = dynamic_cep::connector::snapshots::SnapshotFolder::open(&runs.folder.path("state")).expect("a folder");
+    let _lock = dynamic_cep::connector::snapshots::Snapshots::open(Store::Folder(runs.folder.path("state"))).expect("a folder");
     assert!(refused(&|_| {}).contains("another run"));
     let rules = "
 rules:
