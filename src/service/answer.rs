@@ -133,11 +133,21 @@ pub fn write(text: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
     let _ = serde_json::to_writer(text, value);
 }
 
-/// The names of all rules of all rows at once, so that memory is asked for many of them at a time; those of a row by name: the order in which rules came into service is another one
-/// after a restart.
+/// Names that are asked for together.
+const TOGETHER: usize = 256;
+
+/// The names of all rules of all rows; those of a row by name: the order in which rules came into service is another one after a restart.
 fn names<'s>(hits: &Hits, snapshot: &'s Snapshot) -> Vec<&'s str> {
-    let mut names: Vec<&str> = hits.rules.iter().map(|rule| snapshot.id(*rule)).collect();
-    (0..hits.rows()).for_each(|row| names[hits.range(row)].sort_unstable());
+    let mut names: Vec<&str> = Vec::with_capacity(hits.rules.len());
+    let mut row = 0;
+    while row < hits.rows() {
+        let (first, begin) = (row, names.len());
+        while row < hits.rows() && (row == first || hits.range(row).end - begin <= TOGETHER) {
+            row += 1;
+        }
+        names.extend(snapshot.ids(&hits.rules[begin..hits.range(row - 1).end]));
+        (first..row).for_each(|row| names[hits.range(row)].sort_unstable());
+    }
     names
 }
 

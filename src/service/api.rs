@@ -3,7 +3,7 @@
 use super::auth::{Act, Key, Role};
 use super::core::{Running, Service, now};
 use super::deploy::status;
-use super::preview::{Events, Trial};
+use super::preview::{Events, Origin, Trial};
 use super::problem::{self, Problem};
 use super::queue::Refusal;
 use super::registry::{ALL, Active, Actor, Scheduled, Tenant, TenantLimits, Version};
@@ -587,8 +587,10 @@ async fn push(
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Previewed {
-    /// So many of the last events in the journal.
+    /// So many of the last events.
     events: Option<u64>,
+    /// Where they are.
+    from: Option<Origin>,
     /// The field that says which events were to be caught.
     label: Option<String>,
 }
@@ -612,7 +614,7 @@ async fn preview(
         (asked, Events::Lines(lines, rows as u64))
     } else {
         let asked: Previewed = if bytes.is_empty() { asked } else { body(&bytes)? };
-        let events = Events::Journal(asked.events);
+        let events = Events::Stored(asked.events, asked.from);
         (asked, events)
     };
     // Of other tenants' events nobody is told who may not see them, and a tenant's rules do nothing to them.

@@ -8,12 +8,13 @@ use super::follow::{changes_to, refused};
 use super::journal::{self, Tail};
 use super::problem::Problem;
 use super::registry::Active;
-use super::scorer::{batch_of, request};
+use super::scorer::{Shared, batch_of, request};
 use super::sensitive::Sensitive;
 use crate::codec::Decoder;
 use crate::codec::json::JsonDecoder;
+use crate::connector::kafka::config as kafka;
 use crate::engine::router::Choice;
-use crate::event::{Schema, Type, Value as Cell};
+use crate::event::{EventBatch, Schema, Type, Value as Cell};
 use crate::flow::Hits;
 use crate::id::{FieldId, RuleId};
 use crate::live::Snapshot;
@@ -21,6 +22,7 @@ use crate::stream::{Judged, Settings, Stream};
 use crate::tables::artifact::ACTIONS;
 use crate::temporal::finding::json as cell_json;
 use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Cursor};
@@ -36,10 +38,20 @@ const SAMPLES: usize = 20;
 /// Rules that are told of.
 const RULES: usize = 1000;
 
+/// Where stored events are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// In the journal, to which requests brought them.
+    Requests,
+    /// In the topics of Kafka.
+    Topics,
+}
+
 /// The events of a preview.
 pub enum Events {
-    /// The last so many that were judged; of none is said: as many as there are and may be.
-    Journal(Option<u64>),
+    /// The last so many of those that are stored; of none is said: as many as there are and may be. Without a place: in the topics where any are read, or else in the journal.
+    Stored(Option<u64>, Option<Origin>),
     /// These lines, with how many there are.
     Lines(Vec<u8>, u64),
 }
@@ -77,12 +89,16 @@ pub async fn preview(service: &Arc<Service>, trial: Trial) -> Result<Value, Prob
     let turn = Turn(Arc::clone(service));
     let most = service.config.preview.events_max;
     let asked = match &trial.events {
-        Events::Journal(events) => events.unwrap_or(0),
+        Events::Stored(events, _) => events.unwrap_or(0),
         Events::Lines(_, events) => *events,
     };
     if asked > most {
         let detail = format!("a preview is of at most {most} events (preview.events_max)");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too large", detail));
+    }
+    let kafka = &service.config.kafka;
+    if !kafka.is_used() && matches!(trial.events, Events::Stored(_, Some(Origin::Topics))) {
+        return Err(Problem::bad_request("from: no topics are read (kafka.brokers)"));
     }
     let running = service.needed()?;
     let sensitive = service.shared.sensitive();
@@ -91,20 +107,27 @@ pub async fn preview(service: &Arc<Service>, trial: Trial) -> Result<Value, Prob
     let (before, entries, after) = service.entries_with(&trial.active).await?;
     let settings = service.stream_settings(Choice::Cpu);
     let folder = service.journal_folder();
+    let (kafka, shared) = (kafka.clone(), Arc::clone(&service.shared));
     let made = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let Trial { active, events, tenant, .. } = trial;
         let (name, changes, columns) = changes_to(&before, &schema, &entries, &after)?;
         let next = running.live.draft(&before, Some(&name), &changes, columns).map_err(refused)?;
-        let Tail { parts, .. } = match events {
-            Events::Journal(events) => journal::tail(&folder, events.unwrap_or(most))
-                .map_err(|error| Problem::internal(&format!("{}: {error}", folder.display())))?,
-            Events::Lines(lines, rows) => Tail { first: 0, rows, parts: vec![Box::new(Cursor::new(lines))] },
-        };
         let scope = Scope { prefix: prefix(&active), label, tenant, schema: Arc::new(schema), sensitive };
-        let mut comparison = Comparison::new(scope, [before, next], &settings);
-        for part in parts {
-            comparison.read(part).map_err(|error| Problem::internal(&error))?;
+        let mut comparison = Comparison::new(scope, [before, next], settings);
+        match events {
+            Events::Stored(events, from) if kafka.is_used() && from != Some(Origin::Requests) => {
+                comparison.read_topics(&kafka, &shared, events.unwrap_or(most)).map_err(|problem| {
+                    tracing::warn!(problem, "a preview could not be made");
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Kafka is not to be read", problem)
+                })?;
+            }
+            Events::Stored(events, _) => {
+                let tail = journal::tail(&folder, events.unwrap_or(most));
+                let Tail { parts, .. } = tail.map_err(|error| Problem::internal(&format!("{}: {error}", folder.display())))?;
+                parts.into_iter().try_for_each(|part| comparison.read(part)).map_err(|error| Problem::internal(&error))?;
+            }
+            Events::Lines(lines, _) => comparison.read(Box::new(Cursor::new(lines))).map_err(|error| Problem::internal(&error))?,
         }
         Ok(comparison.told())
     });
@@ -123,6 +146,9 @@ fn label(schema: &Schema, name: &str) -> Result<FieldId, Problem> {
         ty => Err(Problem::bad_request(format!("label: `{name}` is {ty}; a label is a boolean, or a whole number that is 0 or not"))),
     }
 }
+
+/// Where an event is, as a member of a JSON object.
+type Place<'p> = dyn Fn(u64) -> (&'static str, Value) + 'p;
 
 /// What is told of.
 struct Scope {
@@ -168,7 +194,6 @@ impl Tally {
 /// One of the two that are compared.
 struct Side {
     snapshot: Arc<Snapshot>,
-    stream: Stream,
     /// The places of names.
     names: HashMap<RuleId, usize>,
     /// By the place of its name, each rule that has matched.
@@ -182,7 +207,10 @@ struct Side {
 
 struct Comparison {
     scope: Scope,
+    settings: Settings,
     sides: [Side; 2],
+    /// For each partition the state of both; for the lines of a file one.
+    streams: HashMap<String, [Stream; 2]>,
     /// Names of rules, each once, and their places.
     names: Vec<String>,
     places: HashMap<String, usize>,
@@ -195,10 +223,9 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn new(scope: Scope, snapshots: [Arc<Snapshot>; 2], settings: &Settings) -> Self {
+    fn new(scope: Scope, snapshots: [Arc<Snapshot>; 2], settings: Settings) -> Self {
         let side = |snapshot| Side {
             snapshot,
-            stream: Stream::new(settings.clone()),
             names: HashMap::new(),
             rules: BTreeMap::new(),
             flagged: Tally::default(),
@@ -207,7 +234,9 @@ impl Comparison {
         };
         Self {
             scope,
+            settings,
             sides: snapshots.map(side),
+            streams: HashMap::new(),
             names: Vec::new(),
             places: HashMap::new(),
             all: Tally::default(),
@@ -226,23 +255,46 @@ impl Comparison {
             let ((batch, rows), bad) = batch_of(&self.scope.schema, decoded, self.row);
             self.row += rows;
             self.rejected += bad.len() as u64;
-            let mut judged = Vec::with_capacity(2);
-            for side in &mut self.sides {
-                judged.push(side.stream.take(&batch, &side.snapshot).map_err(|broken| broken.to_string())?);
-            }
-            if let [before, after] = &judged[..] {
-                (0..before.batch.rows()).for_each(|row| self.compare([before, after], row));
-                for (side, judged) in self.sides.iter_mut().zip([before, after]) {
-                    let is_told =
-                        |rule: RuleId| self.scope.tenant.as_deref().is_none_or(|tenant| tenant_of(&side.snapshot, rule) == Some(tenant));
-                    side.findings += judged.findings.iter().filter(|found| is_told(found.rule)).count() as u64;
-                }
+            self.take("", &batch, &|row| ("row", row.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Has both judge the last events in the topics that are read.
+    #[cfg(feature = "kafka")]
+    fn read_topics(&mut self, config: &kafka::Config, shared: &Shared, most: u64) -> Result<(), String> {
+        let schema = Arc::clone(&self.scope.schema);
+        let rejected = super::kafka::recent(config, shared, &schema, most, |taken| {
+            self.take(&taken.partition.to_string(), &taken.batch, &|row| ("source", taken.place(row)))
+        })?;
+        self.rejected += rejected;
+        Ok(())
+    }
+
+    #[cfg(not(feature = "kafka"))]
+    fn read_topics(&mut self, _: &kafka::Config, _: &Shared, _: u64) -> Result<(), String> {
+        Err("this program was built without the feature `kafka`".to_owned())
+    }
+
+    /// Has both judge events of one source; `place` says where an event is, by its number.
+    fn take(&mut self, source: &str, batch: &EventBatch, place: &Place) -> Result<(), String> {
+        let streams = self.streams.entry(source.to_owned()).or_insert_with(|| [(); 2].map(|()| Stream::new(self.settings.clone())));
+        let mut judged = Vec::with_capacity(2);
+        for (side, stream) in self.sides.iter().zip(streams) {
+            judged.push(stream.take(batch, &side.snapshot).map_err(|broken| broken.to_string())?);
+        }
+        if let [before, after] = &judged[..] {
+            (0..before.batch.rows()).for_each(|row| self.compare([before, after], row, place));
+            for (side, judged) in self.sides.iter_mut().zip([before, after]) {
+                let is_told =
+                    |rule: RuleId| self.scope.tenant.as_deref().is_none_or(|tenant| tenant_of(&side.snapshot, rule) == Some(tenant));
+                side.findings += judged.findings.iter().filter(|found| is_told(found.rule)).count() as u64;
             }
         }
         Ok(())
     }
 
-    fn compare(&mut self, judged: [&Judged; 2], row: usize) {
+    fn compare(&mut self, judged: [&Judged; 2], row: usize, place: &Place) {
         let batch = &judged[0].batch;
         if !is_of(&self.scope, judged[0], row) {
             return;
@@ -287,7 +339,8 @@ impl Comparison {
                 told
             });
             let [before, after] = told;
-            let mut sample = Map::from_iter([("row".to_owned(), batch.row_number(row).into())]);
+            let (member, place) = place(batch.row_number(row));
+            let mut sample = Map::from_iter([(member.to_owned(), place)]);
             if let Some(id) = schema.id {
                 sample.insert("id".to_owned(), self.scope.sensitive.told(id, cell_json(&batch.value(&schema, id, row))));
             }

@@ -772,6 +772,11 @@ impl Artifact {
         text_at(self.section(Section::NameOffsets), self.bytes(Section::NameBytes), number as usize)
     }
 
+    /// The first byte of a name.
+    pub(crate) fn name_begin(&self, number: u32) -> Option<u8> {
+        slice_at(self.section(Section::NameOffsets), self.bytes(Section::NameBytes), number as usize).first().copied()
+    }
+
     /// The rule of this id. Linear: for people, not for the engine.
     #[must_use]
     pub fn find_rule(&self, name: &str) -> Option<RuleId> {

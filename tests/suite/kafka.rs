@@ -3,6 +3,7 @@
 //! `DYNAMIC_CEP_KAFKA` names the broker, which tests/services/kafka.sh starts. Without it these tests say that they were skipped; with `DYNAMIC_CEP_SERVICES=require` they fail.
 
 mod formats;
+mod preview;
 
 use super::random::{Random, seed};
 use super::service::{Process, folder};
@@ -247,7 +248,9 @@ fn events(random: &mut Random, from: usize, count: usize) -> Vec<Value> {
     (from..from + count)
         .map(|row| {
             let minute = if random.below(50) == 0 { row.saturating_sub(400) } else { row };
-            let at = format!("2026-01-{:02}T{:02}:{:02}:00Z", 1 + minute / 1440, minute / 60 % 24, minute % 60);
+            // Months of 28 days, so that every one of them is a date.
+            let day = minute / 1440;
+            let at = format!("2026-{:02}-{:02}T{:02}:{:02}:00Z", 1 + day / 28, 1 + day % 28, minute / 60 % 24, minute % 60);
             json!({"id": row.to_string(), "card": format!("c{}", random.below(15)), "amount": random.below(100), "at": at})
         })
         .collect()

@@ -2,9 +2,12 @@
 //!
 //! * [`config`]: what a user says of it.
 //! * [`source`]: a member of a consumer group; partitions come and go, and each begins where its state says.
+//! * [`recent`]: the last messages of topics, for who only looks at them.
 //! * [`sink`]: a producer, with transactions that results and positions share.
 
 pub mod config;
+#[cfg(feature = "kafka")]
+pub mod recent;
 #[cfg(feature = "kafka")]
 pub mod sink;
 #[cfg(feature = "kafka")]

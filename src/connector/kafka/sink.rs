@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long brokers may be away, before the attempt counts as failed.
@@ -18,9 +18,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an attempt at a transaction takes, before it is tried again.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// Why a message could not be delivered, the first time that happened.
+/// What is on its way.
+#[derive(Default)]
+struct Underway {
+    messages: usize,
+    /// Why one could not be delivered, the first time that happened.
+    problem: Option<String>,
+}
+
+/// Told by librdkafka of each message what became of it.
 #[derive(Clone, Default)]
-struct Context(Arc<Mutex<Option<String>>>);
+struct Context(Arc<(Mutex<Underway>, Condvar)>);
+
+impl Context {
+    fn underway(&self) -> MutexGuard<'_, Underway> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing is on its way; whether that came to be.
+    fn wait(&self) -> bool {
+        let waited = self.0.1.wait_timeout_while(self.underway(), PATIENCE, |underway| underway.messages > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.underway().problem.take()
+    }
+}
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -36,8 +60,13 @@ impl ProducerContext for Context {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut underway = self.underway();
+        underway.messages -= 1;
         if let Err((error, _)) = result {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+            underway.problem.get_or_insert_with(|| error.to_string());
+        }
+        if underway.messages == 0 {
+            self.0.1.notify_all();
         }
     }
 }
@@ -92,7 +121,7 @@ impl Sink {
 /// A producer of results.
 struct Outlet {
     producer: ThreadedProducer<Context>,
-    undelivered: Context,
+    context: Context,
     transactions: bool,
     /// Whether there is a transaction that was not committed.
     open: AtomicBool,
@@ -122,7 +151,7 @@ impl Outlet {
         let context = Context::default();
         let failed = |error: KafkaError| format!("results cannot be written to Kafka: {error}");
         let producer: ThreadedProducer<Context> = client.create_with_context(context.clone()).map_err(failed)?;
-        let outlet = Self { producer, undelivered: context, transactions, open: AtomicBool::new(false) };
+        let outlet = Self { producer, context, transactions, open: AtomicBool::new(false) };
         if transactions {
             outlet.again(|| outlet.producer.init_transactions(ATTEMPT))?;
         }
@@ -160,6 +189,8 @@ impl Transaction<'_> {
             record = record.headers(owned);
         }
         let begun = Instant::now();
+        // Before it is sent: what became of it may be told at once.
+        self.0.context.underway().messages += 1;
         loop {
             match self.0.producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -167,7 +198,10 @@ impl Transaction<'_> {
                     record = same;
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, _)) => return Err(format!("a result cannot be written to `{topic}`: {error}")),
+                Err((error, _)) => {
+                    self.0.context.underway().messages -= 1;
+                    return Err(format!("a result cannot be written to `{topic}`: {error}"));
+                }
             }
         }
     }
@@ -177,10 +211,11 @@ impl Transaction<'_> {
     /// # Errors
     /// What could not be delivered.
     pub fn flush(&self) -> Result<(), String> {
-        let Outlet { producer, undelivered, .. } = self.0;
-        producer.flush(PATIENCE).map_err(|error| format!("results cannot be written to Kafka: {error}"))?;
-        let undelivered = undelivered.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        undelivered.map_or(Ok(()), |problem| Err(format!("a result was not delivered: {problem}")))
+        // The library's own waiting looks at what became of messages every tenth of a second only.
+        if !self.0.context.wait() {
+            return Err(format!("results cannot be written to Kafka: no answer for {} s", PATIENCE.as_secs()));
+        }
+        self.0.context.problem().map_or(Ok(()), |problem| Err(format!("a result was not delivered: {problem}")))
     }
 
     /// Has everything that was put out count, and with it the positions of `source`.
@@ -188,9 +223,9 @@ impl Transaction<'_> {
     /// # Errors
     /// As [`Sink::begin`]. Then none of it counts, where there are transactions.
     pub fn commit<O: Owner>(self, source: &Source<O>, next: &[(Partition, i64)]) -> Result<(), String> {
-        let Outlet { producer, undelivered, transactions, open } = self.0;
+        let Outlet { producer, context, transactions, open } = self.0;
+        self.flush()?;
         if !transactions {
-            self.flush()?;
             return source.commit(next);
         }
         let (positions, member) = (positions(next)?, source.member()?);
@@ -199,9 +234,6 @@ impl Transaction<'_> {
             .again(|| producer.send_offsets_to_transaction(&positions, &member, ATTEMPT))
             .and_then(|()| self.0.again(|| producer.commit_transaction(ATTEMPT)));
         open.store(done.is_err(), Ordering::Release);
-        done.map_err(|problem| {
-            let undelivered = undelivered.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-            undelivered.map_or(problem.clone(), |why| format!("{problem} ({why})"))
-        })
+        done.map_err(|problem| context.problem().map_or(problem.clone(), |why| format!("{problem} ({why})")))
     }
 }

@@ -58,11 +58,11 @@ pub struct Messages {
 }
 
 impl Messages {
-    const fn new(partition: Partition) -> Self {
+    pub(super) const fn new(partition: Partition) -> Self {
         Self { partition, offsets: Vec::new(), times: Vec::new(), tenants: Vec::new(), bytes: Vec::new(), ends: Vec::new() }
     }
 
-    fn push(&mut self, message: &BorrowedMessage, tenant_header: &str) {
+    pub(super) fn push(&mut self, message: &BorrowedMessage, tenant_header: &str) {
         self.offsets.push(message.offset());
         self.times.push(message.timestamp().to_millis().unwrap_or(0));
         let tenant = || {
@@ -85,6 +85,12 @@ impl Messages {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.offsets.is_empty()
+    }
+
+    /// Bytes of all keys and payloads.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     fn begin(&self, message: usize) -> usize {
@@ -140,6 +146,21 @@ impl<O: Owner> ClientContext for Context<O> {
         tracing::warn!(%error, reason, "Kafka");
     }
 }
+
+/// Has what librdkafka says logged, and nothing else.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "Kafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// What librdkafka has to say, among what else is logged.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -334,7 +355,7 @@ pub(super) fn positions(next: &[(Partition, i64)]) -> Result<TopicPartitionList,
 }
 
 /// Whether librdkafka goes on by itself after this.
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     let code = match error {
         KafkaError::MessageConsumption(code) => *code,
         KafkaError::MessageConsumptionFatal(_) => return false,

@@ -12,8 +12,10 @@ mod outbox;
 mod partitions;
 mod payload;
 mod pipeline;
+mod recent;
 mod schemas;
 mod transit;
 
 pub use partitions::Settings;
 pub use pipeline::Pipeline;
+pub use recent::recent;

@@ -212,7 +212,7 @@ impl Judging<'_> {
         let schema = Arc::new(self.settings.shared.sensitive().marked(self.rules.base().event_schema()));
         let mut bad = Vec::new();
         for events in self.payload.decode(&schema, self.messages, &mut bad)? {
-            let events = self.without_suspended(&schema, events, &mut bad);
+            let events = without_suspended(&self.settings.shared, &schema, events, &mut bad);
             let judged = stream.take(&events.batch, self.rules).map_err(|broken| format!("{}: {broken}", self.messages.partition))?;
             if let Some(outbox) = outbox.as_deref_mut() {
                 self.tell(&events, &judged, outbox)?;
@@ -250,27 +250,6 @@ impl Judging<'_> {
         let from =
             [("topic", topic.to_string()), ("partition", number.to_string()), ("offset", self.messages.offsets[message].to_string())];
         from.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
-    fn without_suspended(&self, schema: &Schema, events: Events, bad: &mut Vec<Bad>) -> Events {
-        let suspended = self.settings.shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(field) = schema.tenant.filter(|_| !suspended.is_empty()) else { return events };
-        let Events { batch, messages } = events;
-        let owners = Owners::of(schema, &batch);
-        let mut good = Vec::new();
-        for (row, message) in messages.iter().enumerate() {
-            match owners.name(row).filter(|name| suspended.contains(*name)) {
-                Some(name) => {
-                    let reason = format!("{}: the tenant `{name}` is suspended", schema.field(field).name);
-                    bad.push(Bad { message: *message as usize, reason, event: None });
-                }
-                None => good.push(row),
-            }
-        }
-        let numbers: Vec<u64> = good.iter().map(|row| batch.row_number(*row)).collect();
-        let numbered: Vec<usize> = numbers.iter().map(|number| *number as usize).collect();
-        let kept = renumbered(schema, &batch, &numbered, batch.first_row).with_row_numbers(numbers);
-        Events { batch: kept, messages: good.into_iter().map(|row| messages[row]).collect() }
     }
 
     fn tell(&self, events: &Events, judged: &Judged, outbox: &mut Outbox) -> Result<(), String> {
@@ -367,4 +346,26 @@ impl Judging<'_> {
         answer::write(&mut bytes, &event);
         bytes
     }
+}
+
+/// The events whose tenants are not suspended.
+pub(super) fn without_suspended(shared: &Shared, schema: &Schema, events: Events, bad: &mut Vec<Bad>) -> Events {
+    let suspended = shared.suspended.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(field) = schema.tenant.filter(|_| !suspended.is_empty()) else { return events };
+    let Events { batch, messages } = events;
+    let owners = Owners::of(schema, &batch);
+    let mut good = Vec::new();
+    for (row, message) in messages.iter().enumerate() {
+        match owners.name(row).filter(|name| suspended.contains(*name)) {
+            Some(name) => {
+                let reason = format!("{}: the tenant `{name}` is suspended", schema.field(field).name);
+                bad.push(Bad { message: *message as usize, reason, event: None });
+            }
+            None => good.push(row),
+        }
+    }
+    let numbers: Vec<u64> = good.iter().map(|row| batch.row_number(*row)).collect();
+    let numbered: Vec<usize> = numbers.iter().map(|number| *number as usize).collect();
+    let kept = renumbered(schema, &batch, &numbered, batch.first_row).with_row_numbers(numbers);
+    Events { batch: kept, messages: good.into_iter().map(|row| messages[row]).collect() }
 }

@@ -201,7 +201,7 @@ fn avro_is_decided_as_json_is() {
 }
 
 /// Events as a message of Arrow.
-fn stream(events: &[&Value]) -> Vec<u8> {
+pub(super) fn stream(events: &[&Value]) -> Vec<u8> {
     let texts = |name: &str| -> ArrayRef { Arc::new(events.iter().map(|event| event[name].as_str()).collect::<StringArray>()) };
     let amounts: ArrayRef = Arc::new(events.iter().map(|event| event["amount"].as_f64()).collect::<Float64Array>());
     let columns = [("at", texts("at")), ("amount", amounts), ("card", texts("card")), ("id", texts("id"))];
