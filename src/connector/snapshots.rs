@@ -5,7 +5,7 @@
 //! A folder is locked by whoever writes to it. In an object store there is no lock, and a process that was cut off may go on writing after another one has begun. There each number is
 //! given once ([`Store::create`]), each writer takes the next one after its last, and whoever opens takes a number at once, with a manifest that holds nothing: a claim. So the first
 //! that the process before writes afterwards finds its number taken, unless it was so late that the number was deleted again; then it finds a later one. Either way it has lost the
-//! place, says so, and deletes nothing from then on. Of what it wrote before nothing is wrong: state is written of positions that are committed, and who reads begins at the newest.
+//! place, takes that manifest back, says so, and writes and deletes nothing from then on. Of what it wrote before nothing is wrong: state is written of positions that are committed, and who reads begins at the newest.
 //! What a late writer deletes it had seen as the newest one; a chunk that comes again under the same hash in that moment would be missing, which is why chunks are looked for before
 //! they are named, and a snapshot with one missing is passed over for the one before.
 
@@ -249,6 +249,8 @@ impl Snapshots {
         if let Hold::Claim { number, .. } = self.hold
             && numbers.first() != Some(&number)
         {
+            // What was written is taken back, so that it does not count as the one before the newest; if it stays, it is harmless.
+            let _ = self.store.delete(&manifest_name(number));
             return Err(self.lost());
         }
         let (mut kept, mut claim) = (Vec::new(), None);

@@ -4,6 +4,8 @@
 
 mod formats;
 mod preview;
+#[cfg(feature = "s3")]
+mod stores;
 
 use super::random::{Random, seed};
 use super::service::{Process, folder};

@@ -28,5 +28,7 @@ mod sequences;
 #[cfg(feature = "service")]
 mod service;
 mod shelf;
+#[cfg(feature = "s3")]
+mod stores;
 mod support;
 mod windows;

@@ -203,11 +203,11 @@ fn from_nothing_to_a_judged_event_and_back() {
     assert!(text.starts_with("entries 1 to 7 follow"), "key, schema, two versions, two activations, a rollback: {text}");
 }
 
-const WINDOWS: &str = "windows:\n  seen: COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)\n\
+pub const WINDOWS: &str = "windows:\n  seen: COUNT(*) OVER (PARTITION BY card ORDER BY at RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)\n\
     rules:\n- {id: often, when: seen > 3, score: 5}\n- {id: large, when: amount > 90, score: 1}\n\
     - id: rises\n  match_recognize: |\n    PARTITION BY card ORDER BY at\n    MEASURES a.amount AS low, c.amount AS high\n    PATTERN (a b c) DEFINE b AS amount > a.amount, c AS amount > b.amount\n";
 
-fn events(count: usize) -> Vec<Value> {
+pub fn events(count: usize) -> Vec<Value> {
     let at = |row: usize| format!("2026-01-01T{:02}:{:02}:00Z", row / 20 % 24, row * 3 % 60);
     (0..count)
         .map(|row| json!({"id": row.to_string(), "card": (row * 7 % 5).to_string(), "amount": (row * row * 31 + row * 17) % 100, "at": at(row)}))
@@ -215,7 +215,7 @@ fn events(count: usize) -> Vec<Value> {
 }
 
 /// What does not depend on when and where a process ran.
-fn told(decision: &Value) -> (Value, Value, Value) {
+pub fn told(decision: &Value) -> (Value, Value, Value) {
     let finding = |one: &Value| {
         ["rule", "partition", "match_number", "first_row", "last_row", "measures"].map(|part| (part.to_owned(), one[part].clone()))
     };
@@ -225,9 +225,9 @@ fn told(decision: &Value) -> (Value, Value, Value) {
 
 /// Milliseconds between two snapshots.
 const NEVER: &str = "100000000";
-const OFTEN: &str = "1";
+pub const OFTEN: &str = "1";
 
-fn has_snapshot(process: &Process) -> bool {
+pub fn has_snapshot(process: &Process) -> bool {
     let metrics = process.call("GET", "/metrics", &Value::Null).1;
     metrics.as_str().is_some_and(|text| text.lines().any(|line| line.starts_with("dynamic_cep_snapshots_total") && !line.ends_with(" 0")))
 }
